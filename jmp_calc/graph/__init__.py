@@ -1,0 +1,1 @@
+"""Atoms to graphs: neighbours, the four edge sets, and their index lists."""

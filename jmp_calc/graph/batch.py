@@ -1,0 +1,161 @@
+"""The graph of one system and of a batch: topology only, geometry comes later.
+
+Topology (which edges exist, their periodic shifts, index lists) does not depend on
+where the atoms are to the last digit, so it can be kept while they move; vectors,
+distances and angles are computed from it inside the model, where they carry gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+GRAPHS = ("main", "atom_edge", "quadruplet", "atom_atom")
+"""The four edge sets of GemNet-OC; every edge set is sorted by target, source, shift."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EdgeSet:
+    """Directed edges source -> target; ``vector = pos[target] - pos[source] - shift @ cell``.
+
+    Edges are in canonical order: ascending target, then source, then shift
+    (lexicographic), so that the incoming edges of an atom are contiguous.
+    """
+
+    source: Int[Tensor, " edges"]
+    target: Int[Tensor, " edges"]
+    shift: Int[Tensor, "edges 3"]
+    """Integer image offset of the source, in cell vectors."""
+    envelope_cutoff: Float[Tensor, " systems"]
+    """Distance at which the radial basis of these edges ends, angstrom."""
+
+    @property
+    def n_edges(self) -> int:
+        """Number of edges."""
+        return int(self.source.shape[0])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AtomGraph:
+    """Inputs and topology of one system or, after :func:`collate`, of many.
+
+    Index lists (all are int64; entries are positions in the named edge sets):
+
+    * ``swap``: main edge -> its counter-edge (t, s, -shift).
+    * ``main_is_atom_edge`` (2, n): pairs (main edge, atom_edge edge) that are the same
+      edge (same source image and target).
+    * ``main_is_quadruplet`` (2, n): pairs (main edge, quadruplet edge), likewise.
+    * ``quadruplet_reverse`` (2, n): pairs (quadruplet edge b->a, main edge a->b), the
+      latter being its counter-edge, where that main edge exists.
+    * ``quadruplet_closure`` (3, n): (main edge c->a, quadruplet edge b->a, main edge
+      c->b) for every such triangle of atom images; these are the d == c terms.
+    """
+
+    positions: Float[Tensor, "atoms 3"]
+    """Angstrom, float64."""
+    numbers: Int[Tensor, " atoms"]
+    tags: Int[Tensor, " atoms"]
+    cell: Float[Tensor, "systems 3 3"]
+    """Rows are lattice vectors, angstrom, float64; zeros for molecules are allowed."""
+    system_index: Int[Tensor, " atoms"]
+    main: EdgeSet
+    atom_edge: EdgeSet
+    quadruplet: EdgeSet
+    atom_atom: EdgeSet
+    swap: Int[Tensor, " edges"]
+    main_is_atom_edge: Int[Tensor, "2 same_atom_edge"]
+    main_is_quadruplet: Int[Tensor, "2 same_quadruplet"]
+    quadruplet_reverse: Int[Tensor, "2 reversed"]
+    quadruplet_closure: Int[Tensor, "3 closed"]
+
+    @property
+    def n_systems(self) -> int:
+        """Number of systems."""
+        return int(self.cell.shape[0])
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms of all systems."""
+        return int(self.positions.shape[0])
+
+    def to(self, device: torch.device | str) -> AtomGraph:
+        """Return the graph with every tensor on ``device``."""
+        moved = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, EdgeSet):
+                value = EdgeSet(
+                    **{f.name: getattr(value, f.name).to(device) for f in fields(value)}
+                )
+            else:
+                value = value.to(device)
+            moved[field.name] = value
+        return AtomGraph(**moved)
+
+    def with_positions(
+        self, positions: Float[Tensor, "atoms 3"], cell: Float[Tensor, "systems 3 3"]
+    ) -> AtomGraph:
+        """Return the same topology with other (differentiable) coordinates."""
+        return replace(self, positions=positions, cell=cell)
+
+
+_INDEX_LISTS = {
+    "swap": ("main",),
+    "main_is_atom_edge": ("main", "atom_edge"),
+    "main_is_quadruplet": ("main", "quadruplet"),
+    "quadruplet_reverse": ("quadruplet", "main"),
+    "quadruplet_closure": ("main", "quadruplet", "main"),
+}
+
+
+def collate(graphs: Sequence[AtomGraph]) -> AtomGraph:
+    """Join the graphs of many systems into one; canonical edge order is kept.
+
+    Args:
+        graphs: At least one graph, on the same device.
+    """
+    atom_start, system_start = 0, 0
+    edge_start = dict.fromkeys(GRAPHS, 0)
+    parts: dict[str, list[Tensor]] = {
+        name: [] for name in ("positions", "numbers", "tags", "cell", "system_index")
+    }
+    lists: dict[str, list[Tensor]] = {name: [] for name in _INDEX_LISTS}
+    edges: dict[str, list[EdgeSet]] = {name: [] for name in GRAPHS}
+    for graph in graphs:
+        for name in ("positions", "numbers", "tags", "cell"):
+            parts[name].append(getattr(graph, name))
+        parts["system_index"].append(graph.system_index + system_start)
+        for name, of in _INDEX_LISTS.items():
+            offset = torch.tensor([edge_start[g] for g in of]).to(graph.swap.device)
+            value = getattr(graph, name)
+            lists[name].append(value + (offset if len(of) == 1 else offset[:, None]))
+        for name in GRAPHS:
+            edge: EdgeSet = getattr(graph, name)
+            edges[name].append(
+                replace(
+                    edge,
+                    source=edge.source + atom_start,
+                    target=edge.target + atom_start,
+                )
+            )
+            edge_start[name] += edge.n_edges
+        atom_start += graph.n_atoms
+        system_start += graph.n_systems
+    return AtomGraph(
+        **{name: torch.cat(value) for name, value in parts.items()},
+        **{name: torch.cat(value, dim=-1) for name, value in lists.items()},
+        **{name: _join(value) for name, value in edges.items()},
+    )
+
+
+def _join(edges: Sequence[EdgeSet]) -> EdgeSet:
+    return EdgeSet(
+        **{
+            f.name: torch.cat([getattr(edge, f.name) for edge in edges])
+            for f in fields(EdgeSet)
+        }
+    )

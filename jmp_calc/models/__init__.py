@@ -1,0 +1,1 @@
+"""The network: configuration, layers, backbone, heads, and its weights files."""

@@ -1,0 +1,393 @@
+"""Angular weights: every cosine and dihedral of a forward pass, once, in dense form.
+
+Edges are sorted by target, so the incoming edges of an atom fill the first slots of a
+padded row. A sum over triplets is then one batched matrix product per atom, and a sum
+over quadruplets never needs the list of quadruplets: the dihedral is a difference of
+two azimuths around the b -> a axis, and cos j(alpha - beta) factorises.
+
+Source:
+    GemNet-OC specification, sections 3 and 4.4; factorised contractions (addition
+    theorem for cosines), exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from jmp_calc.graph.batch import AtomGraph, EdgeSet
+from jmp_calc.models.basis import legendre
+from jmp_calc.models.config import Rules
+
+_COLLINEAR = {torch.float64: 1e-9, torch.float32: 1e-6}
+"""Sine of an angle below which its atoms count as collinear (published rules)."""
+_SINE_FLOOR = 1e-9
+"""The published code never lets the sine part of a dihedral fall below this."""
+_FLOOR_MATTERS = 1e-2
+"""Product of the two sines above which that floor is below rounding (1e-14)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slots:
+    """Where each edge sits in the padded table (atoms, width) of incoming edges."""
+
+    n_atoms: int
+    width: int
+    position: Int[Tensor, " edges"]
+    """Flat position of each edge in the table."""
+
+    @classmethod
+    def of(cls, edges: EdgeSet, n_atoms: int) -> Slots:
+        """Lay out an edge set that is sorted by target."""
+        count = torch.bincount(edges.target, minlength=n_atoms)
+        first = torch.cumsum(count, 0) - count
+        slot = torch.arange(edges.n_edges, device=count.device) - first[edges.target]
+        width = int(count.max()) if edges.n_edges else 0
+        return cls(
+            n_atoms=n_atoms, width=width, position=edges.target * width + slot
+        )
+
+    def pad(self, x: Float[Tensor, "edges *dims"]) -> Float[Tensor, "atoms width *dims"]:
+        """Spread per-edge rows over the table; empty slots are zero."""
+        table = x.new_zeros((self.n_atoms * self.width, *x.shape[1:]))
+        table = table.index_copy(0, self.position, x)
+        return table.view(self.n_atoms, self.width, *x.shape[1:])
+
+    def unpad(
+        self, table: Float[Tensor, "atoms width *dims"]
+    ) -> Float[Tensor, "edges *dims"]:
+        """Collect the per-edge rows of a table again."""
+        return table.reshape(-1, *table.shape[2:]).index_select(0, self.position)
+
+    def filled(self) -> Bool[Tensor, "atoms width"]:
+        """Which slots hold an edge."""
+        mask = torch.zeros(
+            self.n_atoms * self.width, dtype=torch.bool, device=self.position.device
+        )
+        mask[self.position] = True
+        return mask.view(self.n_atoms, self.width)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TripletWeights:
+    """Circular harmonics of all pairs of edges that share their target."""
+
+    main: Slots
+    atom_edge: Slots
+    edge_to_edge: Float[Tensor, "atoms out_angular in"]
+    """Rows (main slot, l), columns main slots; zero for an edge with itself."""
+    atom_to_edge: Float[Tensor, "atoms out_angular in"]
+    """Rows (main slot, l), columns atom_edge slots; zero for the same atom image."""
+    edge_to_atom: Float[Tensor, "atoms out_angular in"]
+    """Rows (atom_edge slot, l), columns main slots; likewise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuadrupletWeights:
+    """Everything geometric in the sum over d -> b -> a <- c, without its list.
+
+    Components of a harmonic j are the cosine and sine of j times the azimuth, and two
+    more under the published rules when collinear atoms occur.
+    """
+
+    main: Slots
+    quadruplet: Slots
+    source: Int[Tensor, " quad_edges"]
+    """Atom b of each quadruplet edge b -> a."""
+    incoming_cosine: Float[Tensor, "quad_edges width angular"]
+    """Circular harmonics of the angle a, b, d for each slot d of atom b."""
+    is_incoming: Bool[Tensor, "quad_edges width"]
+    """Which slots d of atom b hold an edge that does not come from a."""
+    incoming: Float[Tensor, "quad_edges harmonics_parts width"]
+    """Azimuth functions of d, rows (j, component); zero where not incoming."""
+    outgoing: Float[Tensor, "atoms harmonics width_angular quad_parts"]
+    """Azimuth function of c times the circular harmonic of the angle c, a, b."""
+    closure_from: Int[Tensor, "2 closed"]
+    """(quadruplet edge, slot of d at b) of every term with d == c."""
+    closure_to: Int[Tensor, " closed"]
+    """Flat (main position of c, quadruplet slot of b) of the same terms."""
+    closure: Float[Tensor, "atoms_width angular_harmonics quad_width"]
+    """What those terms weigh in the full sum, to be taken out again."""
+    floored: FlooredTerms | None
+    """Corrections for planar, nearly collinear quadruplets (published rules)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlooredTerms:
+    """The few quadruplets whose dihedral the published floor on the sine changes.
+
+    For exactly planar quadruplets the published cosine is x / sqrt(x^2 + 1e-18), with
+    x the product of the two sines, instead of +-1. Where x is small, forces see it.
+    """
+
+    incoming: Int[Tensor, "2 floored"]
+    """(quadruplet edge, slot of d at b)."""
+    to: Int[Tensor, " floored"]
+    """Flat (atom a, slot of c)."""
+    weight: Float[Tensor, "floored angular_harmonics"]
+    """Published value minus the exact one."""
+
+
+def triplet_weights(
+    graph: AtomGraph,
+    *,
+    main: Float[Tensor, "edges 3"],
+    atom_edge: Float[Tensor, "ae_edges 3"],
+    n_spherical: int,
+    rules: Rules,
+) -> TripletWeights:
+    """Evaluate all triplet angles.
+
+    Args:
+        graph: Topology.
+        main: Unit vectors of the main edges.
+        atom_edge: Unit vectors of the atom_edge edges.
+        n_spherical: Number of circular harmonics.
+        rules: The published rules clamp cosines to [-1, 1].
+    """
+    slots = Slots.of(graph.main, graph.n_atoms)
+    ae_slots = Slots.of(graph.atom_edge, graph.n_atoms)
+    v, w = slots.pad(main), ae_slots.pad(atom_edge)
+    filled, same = slots.filled(), graph.main_is_atom_edge
+    ee = (filled[:, :, None] & filled[:, None]).to(v.dtype)
+    ee.diagonal(dim1=1, dim2=2).zero_()
+    ae = (filled[:, :, None] & ae_slots.filled()[:, None]).to(v.dtype)
+    ae.view(-1)[_pair(slots, same[0], ae_slots, same[1])] = 0
+    y_ee = legendre(_cosine(v, v, rules), n_spherical) * ee[..., None]
+    y_ae = legendre(_cosine(v, w, rules), n_spherical) * ae[..., None]
+    return TripletWeights(
+        main=slots,
+        atom_edge=ae_slots,
+        edge_to_edge=y_ee.transpose(2, 3).flatten(1, 2),
+        atom_to_edge=y_ae.transpose(2, 3).flatten(1, 2),
+        edge_to_atom=y_ae.permute(0, 2, 3, 1).flatten(1, 2),
+    )
+
+
+def quadruplet_weights(
+    graph: AtomGraph,
+    *,
+    main: Float[Tensor, "edges 3"],
+    quadruplet: Float[Tensor, "quad_edges 3"],
+    n_spherical: int,
+    rules: Rules,
+) -> QuadrupletWeights:
+    """Evaluate all quadruplet angles.
+
+    Where c, a, b (or d, b, a) are collinear there is no dihedral. Under the published
+    rules its cosine is 0 there, the value the published code tends to; under the
+    smooth rules harmonic j is weighted by (sin sin)^j of both angles, which makes it a
+    polynomial of the bond vectors, so that it vanishes without a jump in any
+    derivative.
+
+    Args:
+        graph: Topology.
+        main: Unit vectors of the main edges.
+        quadruplet: Unit vectors of the quadruplet edges.
+        n_spherical: Number of harmonics of the angle and of the dihedral.
+        rules: Which of the two treatments of collinear atoms to use.
+    """
+    slots = Slots.of(graph.main, graph.n_atoms)
+    q_slots = Slots.of(graph.quadruplet, graph.n_atoms)
+    source, target = graph.quadruplet.source, graph.quadruplet.target
+    width = slots.width
+    v = slots.pad(main)
+    filled = slots.filled()
+    e1, e2 = _frame(quadruplet)
+
+    def azimuth(vector: Tensor) -> tuple[Tensor, Tensor]:
+        return (vector @ e1[..., None])[..., 0], (vector @ e2[..., None])[..., 0]
+
+    # d -> b: the slots of atom b, one row per quadruplet edge
+    v_in = v[source]
+    is_incoming = filled[source]
+    reverse = graph.quadruplet_reverse
+    is_incoming[reverse[0], slots.position[reverse[1]] % max(width, 1)] = False
+    # c -> a: the slots of atom a
+    v_out = v[target]
+    same = graph.main_is_quadruplet
+    is_outgoing = filled[target]
+    is_outgoing[same[1], slots.position[same[0]] % max(width, 1)] = False
+
+    z_in, z_out = azimuth(v_in), azimuth(v_out)
+    f_in, f_out = _harmonics(z_in, z_out, n_spherical, rules)
+    f_in = f_in * is_incoming[..., None, None].to(v.dtype)
+    y_in = legendre(_cosine(v_in, quadruplet[:, None], rules)[..., 0], n_spherical)
+    y_out = legendre(_cosine(v_out, quadruplet[:, None], rules)[..., 0], n_spherical)
+    y_out = y_out * is_outgoing[..., None].to(v.dtype)
+
+    # (quad_edges, width, angular, harmonics, parts) -> per atom a
+    outgoing = y_out[..., None, None] * f_out[:, :, None]
+    n_parts = f_in.shape[-1]
+    table = q_slots.pad(outgoing)
+    table = table.permute(0, 4, 2, 3, 1, 5).reshape(
+        graph.n_atoms, n_spherical, width * n_spherical, q_slots.width * n_parts
+    )
+
+    out, quad, inner = graph.quadruplet_closure
+    slot_c = slots.position[out] % max(width, 1)
+    slot_d = slots.position[inner] % max(width, 1)
+    dihedral = (f_in[quad, slot_d] * f_out[quad, slot_c]).sum(-1)
+    value = (y_out[quad, slot_c][:, :, None] * dihedral[:, None, :]).flatten(1)
+    to = slots.position[out] * q_slots.width + q_slots.position[quad] % max(
+        q_slots.width, 1
+    )
+    floored = None
+    if rules == "published":
+        floored = _floored_terms(
+            (z_in, is_incoming),
+            (z_out, is_outgoing),
+            y_out=y_out,
+            excluded=(quad * width + slot_c) * width + slot_d,
+            row=target * width,
+        )
+    closure = value.new_zeros(
+        (graph.n_atoms * width * q_slots.width, value.shape[1])
+    ).index_copy(0, to, value)
+    return QuadrupletWeights(
+        main=slots,
+        quadruplet=q_slots,
+        source=source,
+        incoming_cosine=y_in,
+        is_incoming=is_incoming,
+        incoming=f_in.permute(0, 2, 3, 1).flatten(1, 2),
+        outgoing=table,
+        closure_from=torch.stack([quad, slot_d]),
+        closure_to=to,
+        closure=closure.view(graph.n_atoms * width, q_slots.width, -1).transpose(1, 2),
+        floored=floored,
+    )
+
+
+def _floored_terms(
+    inner: tuple[tuple[Tensor, Tensor], Tensor],
+    outer: tuple[tuple[Tensor, Tensor], Tensor],
+    *,
+    y_out: Tensor,
+    excluded: Tensor,
+    row: Tensor,
+) -> FlooredTerms | None:
+    """Find the quadruplets that the floor changes, without listing all of them."""
+    (x_d, y_d), is_incoming = inner
+    (x_c, y_c), is_outgoing = outer
+    size_d = torch.hypot(x_d.detach(), y_d.detach())
+    size_c = torch.hypot(x_c.detach(), y_c.detach())
+    flat = _COLLINEAR[size_d.dtype]
+    is_incoming, is_outgoing = is_incoming & (size_d > flat), is_outgoing & (size_c > flat)
+    bound = _FLOOR_MATTERS**0.5  # one of the two sines must be below it
+    near_c = (is_outgoing & (size_c < bound)).nonzero()
+    near_d = (is_incoming & (size_d < bound)).nonzero()
+    width = size_d.shape[1]
+    slots = torch.arange(width, device=size_d.device)
+    quad = torch.cat([near_c[:, 0], near_d[:, 0]]).repeat_interleave(width)
+    c = torch.cat([near_c[:, 1].repeat_interleave(width), slots.repeat(len(near_d))])
+    d = torch.cat([slots.repeat(len(near_c)), near_d[:, 1].repeat_interleave(width)])
+    keep = is_incoming[quad, d] & is_outgoing[quad, c]
+    keep &= size_c[quad, c] * size_d[quad, d] < _FLOOR_MATTERS
+    sine = x_c[quad, c] * y_d[quad, d] - y_c[quad, c] * x_d[quad, d]
+    keep &= sine.detach().abs() < _SINE_FLOOR
+    key = torch.unique(((quad * width + c) * width + d)[keep])
+    key = key[~torch.isin(key, excluded)]
+    if not len(key):
+        return None
+    quad, c, d = key // (width * width), key // width % width, key % width
+    x = x_c[quad, c] * x_d[quad, d] + y_c[quad, c] * y_d[quad, d]
+    published = x / torch.sqrt(x * x + _SINE_FLOOR**2)
+    exact = torch.sign(x.detach())
+    difference = _chebyshev(published, y_out.shape[-1]) - _chebyshev(
+        exact, y_out.shape[-1]
+    )
+    return FlooredTerms(
+        incoming=torch.stack([quad, d]),
+        to=row[quad] + c,
+        weight=(y_out[quad, c][:, :, None] * difference[:, None]).flatten(1),
+    )
+
+
+def _chebyshev(cosine: Tensor, n: int) -> Tensor:
+    """Return cos(j theta), j = 0 .. n-1, on a new last axis."""
+    t = [torch.ones_like(cosine), cosine]
+    while len(t) < n:
+        t.append(2 * cosine * t[-1] - t[-2])
+    return torch.stack(t[:n], dim=-1)
+
+
+def _pair(
+    rows: Slots, row: Int[Tensor, " n"], columns: Slots, column: Int[Tensor, " n"]
+) -> Int[Tensor, " n"]:
+    """Flat index of (atom, row slot, column slot) for edges that share a target."""
+    return rows.position[row] * columns.width + columns.position[column] % max(
+        columns.width, 1
+    )
+
+
+def _cosine(a: Tensor, b: Tensor, rules: Rules) -> Tensor:
+    cosine = a @ b.transpose(-1, -2)
+    return cosine.clamp(-1, 1) if rules == "published" else cosine
+
+
+def _frame(
+    axis: Float[Tensor, "edges 3"],
+) -> tuple[Float[Tensor, "edges 3"], Float[Tensor, "edges 3"]]:
+    """Two unit vectors that complete ``axis`` to an orthonormal frame.
+
+    Source:
+        Duff et al., "Building an orthonormal basis, revisited", JCGT 6 (2017).
+    """
+    x, y, z = axis.unbind(-1)
+    sign = torch.where(z.detach() < 0, -1.0, 1.0).to(axis.dtype)
+    a = -1 / (sign + z)
+    b = x * y * a
+    e1 = torch.stack([1 + sign * x * x * a, sign * b, -sign * x], dim=-1)
+    e2 = torch.stack([b, sign + y * y * a, -y], dim=-1)
+    return e1, e2
+
+
+def _harmonics(
+    inner: tuple[Tensor, Tensor], outer: tuple[Tensor, Tensor], n: int, rules: Rules
+) -> tuple[Tensor, Tensor]:
+    """Functions f, g with ``sum_parts f_j g_j = cos(j theta)`` (or its smooth form).
+
+    Returns:
+        Two tensors (quad_edges, width, n, parts) for the inner (d) and outer (c) atom.
+    """
+    if rules == "smooth":
+        return _powers(inner, n), _powers(outer, n)
+    (in_unit, in_flat), (out_unit, out_flat) = _normalised(inner), _normalised(outer)
+    f, g = _powers(in_unit, n), _powers(out_unit, n)
+    if bool(in_flat.any() | out_flat.any()):
+        # cos(theta) = 0 where either bond lies on the axis: cos(j theta) = cos(j pi/2)
+        flat_value = torch.tensor(
+            [0.0 if j == 0 else (1.0, 0.0, -1.0, 0.0)[j % 4] for j in range(n)],
+            dtype=f.dtype,
+            device=f.device,
+        )
+        d, c = in_flat.to(f.dtype)[..., None], out_flat.to(f.dtype)[..., None]
+        one = torch.ones_like(d) * torch.ones_like(flat_value)
+        f = torch.cat([f, (d * flat_value)[..., None], (one * flat_value)[..., None]], -1)
+        g = torch.cat([g, ((1 - c) * one)[..., None], (c * one)[..., None]], -1)
+    return f, g
+
+
+def _normalised(z: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Divide by the modulus; zero, and flagged, where that is rounding noise."""
+    x, y = z
+    square = x * x + y * y
+    is_flat = square.detach() < _COLLINEAR[square.dtype] ** 2
+    inverse = torch.rsqrt(torch.where(is_flat, torch.ones_like(square), square))
+    inverse = torch.where(is_flat, torch.zeros_like(inverse), inverse)
+    return (x * inverse, y * inverse), is_flat
+
+
+def _powers(z: tuple[Tensor, Tensor], n: int) -> Tensor:
+    """Real and imaginary parts of z^j, j = 0 .. n-1: shape (..., n, 2)."""
+    x, y = z
+    real, imaginary = [torch.ones_like(x)], [torch.zeros_like(x)]
+    for _ in range(n - 1):
+        re, im = real[-1], imaginary[-1]
+        real.append(re * x - im * y)
+        imaginary.append(re * y + im * x)
+    return torch.stack([torch.stack(real, -1), torch.stack(imaginary, -1)], dim=-1)

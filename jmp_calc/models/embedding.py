@@ -1,0 +1,164 @@
+"""What one forward pass shares between blocks: bases, angular weights, edge features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from jmp_calc.graph.batch import AtomGraph, EdgeSet
+from jmp_calc.graph.geometry import edge_vectors
+from jmp_calc.models.angles import (
+    QuadrupletWeights,
+    TripletWeights,
+    quadruplet_weights,
+    triplet_weights,
+)
+from jmp_calc.models.basis import (
+    FactorisedProjection,
+    RadialBasis,
+    envelope,
+    legendre_to_cosines,
+)
+from jmp_calc.models.config import ModelConfig
+from jmp_calc.models.layers import Dense, scaled_silu
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shared:
+    """Geometry and projected bases that every interaction block reads."""
+
+    graph: AtomGraph
+    edge_unit: Float[Tensor, "edges 3"]
+    """Unit vectors of the main edges, source to target."""
+    edge_envelope: Float[Tensor, " edges"]
+    """Envelope of the main edges."""
+    triplets: TripletWeights
+    quadruplets: QuadrupletWeights
+    radial_main: Float[Tensor, "edges radial"]
+    """Radial basis of the main edges."""
+    radial_quadruplet: Float[Tensor, "edges rbf"]
+    radial_triplet: Float[Tensor, "edges rbf"]
+    radial_atom_to_edge: Float[Tensor, "ae_edges rbf"]
+    radial_edge_to_atom: Float[Tensor, "edges rbf"]
+    radial_atom_update: Float[Tensor, "edges rbf"]
+    radial_output: Float[Tensor, "edges rbf"]
+    radial_atom_to_atom: Float[Tensor, "aa_edges rbf"]
+    factors_triplet: Float[Tensor, "edges cbf angular"]
+    factors_atom_to_edge: Float[Tensor, "edges cbf angular"]
+    factors_edge_to_atom: Float[Tensor, "atoms cbf ae_angular"]
+    """Already laid out per atom: columns (atom_edge slot, l)."""
+    circular_quadruplet: Float[Tensor, "quad_edges width cbf"]
+    factors_quadruplet: Float[Tensor, "edges sbf angular_harmonics"]
+    """Columns (l, j): Legendre index of the angle, cosine index of the dihedral."""
+
+
+class Bases(torch.nn.Module):
+    """Radial basis and its projections, shared by all blocks (section 4.5)."""
+
+    legendre_series: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        n_radial, n_angular = config.num_radial, config.num_spherical
+        self.radial = RadialBasis(n_radial)
+        for name in ("qint", "tint", "aeint", "eaint", "h", "out", "aint"):
+            layer = Dense(n_radial, config.emb_size_rbf, activation=False)
+            self.add_module(f"mlp_rbf_{name}", layer)
+        for name in ("qint", "tint", "aeint", "eaint"):
+            projection = FactorisedProjection(n_radial, n_angular, config.emb_size_cbf)
+            self.add_module(f"mlp_cbf_{name}", projection)
+        self.mlp_sbf_qint = FactorisedProjection(
+            n_radial, n_angular**2, config.emb_size_sbf
+        )
+        self.register_buffer(
+            "legendre_series",
+            torch.from_numpy(legendre_to_cosines(n_angular)),
+            persistent=False,
+        )
+
+    def forward(self, graph: AtomGraph) -> Shared:
+        """Evaluate everything that depends on geometry alone."""
+        config, dtype = self.config, self.radial.offset.dtype
+        n_angular = config.num_spherical
+        unit: dict[str, Tensor] = {}
+        scaled: dict[str, Tensor] = {}
+        for name in ("main", "atom_edge", "quadruplet", "atom_atom"):
+            unit[name], scaled[name] = _unit_and_scaled(
+                graph, getattr(graph, name), dtype
+            )
+        angular = {"n_spherical": n_angular, "rules": config.rules}
+        triplets = triplet_weights(
+            graph, main=unit["main"], atom_edge=unit["atom_edge"], **angular
+        )
+        quads = quadruplet_weights(
+            graph, main=unit["main"], quadruplet=unit["quadruplet"], **angular
+        )
+        main = self.radial(scaled["main"])
+        atom_edge = self.radial(scaled["atom_edge"])
+        quad = self.radial(scaled["quadruplet"])
+        spherical = self.mlp_sbf_qint(main)
+        spherical = spherical.view(
+            *spherical.shape[:2], n_angular, n_angular
+        ) @ self.legendre_series.to(dtype)
+        edge_to_atom = triplets.atom_edge.pad(self.mlp_cbf_eaint(atom_edge))
+        return Shared(
+            graph=graph,
+            edge_unit=unit["main"],
+            edge_envelope=envelope(scaled["main"]),
+            triplets=triplets,
+            quadruplets=quads,
+            radial_main=main,
+            radial_quadruplet=self.mlp_rbf_qint(main),
+            radial_triplet=self.mlp_rbf_tint(main),
+            radial_atom_to_edge=self.mlp_rbf_aeint(atom_edge),
+            radial_edge_to_atom=self.mlp_rbf_eaint(main),
+            radial_atom_update=self.mlp_rbf_h(main),
+            radial_output=self.mlp_rbf_out(main),
+            radial_atom_to_atom=self.mlp_rbf_aint(self.radial(scaled["atom_atom"])),
+            factors_triplet=self.mlp_cbf_tint(main),
+            factors_atom_to_edge=self.mlp_cbf_aeint(main),
+            factors_edge_to_atom=edge_to_atom.transpose(1, 2).flatten(2),
+            circular_quadruplet=quads.incoming_cosine
+            @ self.mlp_cbf_qint(quad).transpose(1, 2),
+            factors_quadruplet=spherical.flatten(2),
+        )
+
+
+class EdgeEmbedding(Dense):
+    """Edge features from both atoms and the radial basis (section 4.6)."""
+
+    def __init__(self, n_atom: int, n_edge_in: int, n_out: int) -> None:
+        super().__init__(2 * n_atom + n_edge_in, n_out)
+
+    def forward(  # type: ignore[override]
+        self,
+        atom: Float[Tensor, "atoms atom_dim"],
+        edge: Float[Tensor, "edges edge_dim"],
+        source: Int[Tensor, " edges"],
+        target: Int[Tensor, " edges"],
+    ) -> Float[Tensor, "edges out"]:
+        """Return ``act(W [atom[source]; atom[target]; edge])``.
+
+        The product is taken per atom before the gather: same numbers, less work.
+        """
+        n = atom.shape[1]
+        w_source, w_target, w_edge = self.weight.split(
+            [n, n, self.weight.shape[1] - 2 * n], dim=1
+        )
+        linear = torch.nn.functional.linear
+        y = linear(edge, w_edge) + linear(atom, w_source)[source]
+        return scaled_silu(y + linear(atom, w_target)[target])
+
+
+def _unit_and_scaled(
+    graph: AtomGraph, edges: EdgeSet, dtype: torch.dtype
+) -> tuple[Float[Tensor, "edges 3"], Float[Tensor, " edges"]]:
+    """Unit vector and distance / envelope cutoff, cast only at the end."""
+    vector = edge_vectors(graph, edges)
+    distance = torch.linalg.vector_norm(vector, dim=-1)
+    cutoff = edges.envelope_cutoff[graph.system_index[edges.target]]
+    return (vector / distance[:, None]).to(dtype), (distance / cutoff).to(dtype)

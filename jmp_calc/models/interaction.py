@@ -1,0 +1,317 @@
+"""The five interactions of GemNet-OC and the block that merges them (section 6)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jmp_calc.models.angles import Slots
+from jmp_calc.models.config import ModelConfig
+from jmp_calc.models.embedding import EdgeEmbedding, Shared
+from jmp_calc.models.layers import INV_SQRT_2, Dense, ScaleFactor, residual_stack
+
+_INV_SQRT_3 = 1 / math.sqrt(3)
+
+
+class TripletInteraction(torch.nn.Module):
+    """Messages along b -> a that reach the edge c -> a.
+
+    With atom features as input it is the atom-to-edge interaction, with edge features
+    the edge-to-edge (triplet) interaction; both share this code.
+    """
+
+    def __init__(self, config: ModelConfig, n_in: int) -> None:
+        super().__init__()
+        edge, down, up = (
+            config.emb_size_edge,
+            config.emb_size_trip_in,
+            config.emb_size_trip_out,
+        )
+        self.dense = Dense(n_in, n_in)
+        self.radial = Dense(config.emb_size_rbf, n_in, activation=False)
+        self.scale_radial = ScaleFactor()
+        self.bilinear = Dense(config.emb_size_cbf * down, up, activation=False)
+        self.scale_sum = ScaleFactor()
+        self.down = Dense(n_in, down)
+        self.up_ca = Dense(up, edge)
+        self.up_ac = Dense(up, edge)
+
+    def forward(
+        self,
+        message: Float[Tensor, "in_edges dim"],
+        slots: tuple[Slots, Slots],
+        weights: Float[Tensor, "atoms out_angular in"],
+        factors: Float[Tensor, "edges cbf angular"],
+        shared: Shared,
+    ) -> Float[Tensor, "edges edge_dim"]:
+        """Sum the messages of all incoming edges over the angle to each main edge.
+
+        Args:
+            message: Gated features of the incoming edges, before down-projection.
+            slots: Layout of incoming and of outgoing (main) edges.
+            weights: Circular harmonics, per atom.
+            factors: Radial factors of the main edges.
+            shared: Shared quantities of this forward pass.
+        """
+        incoming, outgoing = slots
+        x = incoming.pad(self.down(message))
+        z = outgoing.unpad(
+            (weights @ x).view(x.shape[0], outgoing.width, -1, x.shape[-1])
+        )
+        y = self.scale_sum(
+            self.bilinear((factors @ z).flatten(1)),
+            lambda: _triplet_inputs(x, weights, outgoing.width),
+        )
+        return _symmetric(self.up_ca(y), self.up_ac(y), shared)
+
+
+class EdgeToAtomInteraction(torch.nn.Module):
+    """Messages along main edges b -> a that reach atom a, seen from its neighbours."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        edge, down, up = (
+            config.emb_size_edge,
+            config.emb_size_trip_in,
+            config.emb_size_trip_out,
+        )
+        self.dense = Dense(edge, edge)
+        self.radial = Dense(config.emb_size_rbf, edge, activation=False)
+        self.scale_radial = ScaleFactor()
+        self.bilinear = Dense(config.emb_size_cbf * down, up, activation=False)
+        self.scale_sum = ScaleFactor()
+        self.down = Dense(edge, down)
+        self.up_ca = Dense(up, config.emb_size_atom)
+
+    def forward(
+        self, edge: Float[Tensor, "edges edge_dim"], shared: Shared
+    ) -> Float[Tensor, "atoms atom_dim"]:
+        """Return the update of the atom features."""
+        triplets = shared.triplets
+        x = self.dense(edge)
+        x = self.scale_radial(
+            x * self.radial(shared.radial_edge_to_atom), lambda: x
+        )
+        x = triplets.main.pad(self.down(x))
+        z = triplets.edge_to_atom @ x  # (atoms, slots * angular, channels)
+        y = self.scale_sum(
+            self.bilinear((shared.factors_edge_to_atom @ z).flatten(1)),
+            lambda: _triplet_inputs(x, triplets.edge_to_atom, triplets.atom_edge.width),
+        )
+        out: Tensor = self.up_ca(y)
+        return out
+
+
+class AtomToAtomInteraction(torch.nn.Module):
+    """Messages between atoms over distances only."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.bilinear = Dense(
+            config.emb_size_rbf * config.emb_size_aint_in,
+            config.emb_size_aint_out,
+            activation=False,
+        )
+        self.scale_sum = ScaleFactor()
+        self.down = Dense(config.emb_size_atom, config.emb_size_aint_in)
+        self.up = Dense(config.emb_size_aint_out, config.emb_size_atom)
+
+    def forward(
+        self, atom: Float[Tensor, "atoms atom_dim"], shared: Shared
+    ) -> Float[Tensor, "atoms atom_dim"]:
+        """Return the update of the atom features."""
+        edges = shared.graph.atom_atom
+        slots = Slots.of(edges, shared.graph.n_atoms)
+        x = self.down(atom)[edges.source]
+        radial = slots.pad(shared.radial_atom_to_atom)
+        v = radial.transpose(1, 2) @ slots.pad(x)
+        y = self.scale_sum(self.bilinear(v.flatten(1)), lambda: x)
+        out: Tensor = self.up(y)
+        return out
+
+
+class QuadrupletInteraction(torch.nn.Module):
+    """Messages along d -> b -> a that reach the edge c -> a, over the dihedral."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        edge, down, up = (
+            config.emb_size_edge,
+            config.emb_size_quad_in,
+            config.emb_size_quad_out,
+        )
+        self.n_spherical = config.num_spherical
+        self.dense = Dense(edge, edge)
+        self.radial = Dense(config.emb_size_rbf, edge, activation=False)
+        self.scale_radial = ScaleFactor()
+        self.circular = Dense(config.emb_size_cbf, down, activation=False)
+        self.scale_circular = ScaleFactor()
+        self.bilinear = Dense(config.emb_size_sbf * down, up, activation=False)
+        self.scale_sum = ScaleFactor()
+        self.down = Dense(edge, down)
+        self.up_ca = Dense(up, edge)
+        self.up_ac = Dense(up, edge)
+
+    def forward(
+        self, edge: Float[Tensor, "edges edge_dim"], shared: Shared
+    ) -> Float[Tensor, "edges edge_dim"]:
+        """Return the update of the edge features."""
+        quads = shared.quadruplets
+        x = self.dense(edge)
+        x = self.scale_radial(
+            x * self.radial(shared.radial_quadruplet), lambda: x
+        )
+        x = quads.main.pad(self.down(x))[quads.source]  # (quad_edges, width, channels)
+        gathered = x
+        x = self.scale_circular(
+            x * self.circular(shared.circular_quadruplet),
+            lambda: gathered[quads.is_incoming],
+            rows=quads.is_incoming,
+        )
+        summed = quads.main.unpad(self._contract(x, shared))
+        y = self.scale_sum(
+            self.bilinear((shared.factors_quadruplet @ summed).flatten(1)),
+            lambda: x[quads.is_incoming],
+        )
+        return _symmetric(self.up_ca(y), self.up_ac(y), shared)
+
+    def _contract(
+        self, x: Float[Tensor, "quad_edges width dim"], shared: Shared
+    ) -> Float[Tensor, "atoms width angular_harmonics dim"]:
+        """Sum over b and d for every c, without a list of quadruplets."""
+        quads, n = shared.quadruplets, self.n_spherical
+        channels, n_atoms = x.shape[-1], quads.main.n_atoms
+        width, q_width = quads.main.width, quads.quadruplet.width
+        moments = (quads.incoming @ x).view(x.shape[0], n, -1, channels)
+        moments = quads.quadruplet.pad(moments)
+        moments = moments.transpose(1, 2).reshape(n_atoms, n, -1, channels)
+        total = quads.outgoing @ moments  # (atoms, harmonics, width * angular, dim)
+        total = total.view(n_atoms, n, width, n, channels).permute(0, 2, 3, 1, 4)
+        total = total.reshape(n_atoms, width, n * n, channels)
+        closed = x.new_zeros((n_atoms * width * q_width, channels)).index_copy(
+            0, quads.closure_to, x[quads.closure_from[0], quads.closure_from[1]]
+        )
+        excluded = quads.closure @ closed.view(n_atoms * width, q_width, channels)
+        total = total - excluded.view_as(total)
+        if quads.floored is not None:
+            quad, slot = quads.floored.incoming
+            term = quads.floored.weight[:, :, None] * x[quad, slot][:, None]
+            total = total.flatten(0, 1).index_add(0, quads.floored.to, term)
+            total = total.view(n_atoms, width, n * n, channels)
+        return total
+
+
+class AtomUpdate(torch.nn.Module):
+    """Gated sum of the incoming edges of each atom, and residual layers after it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        n_edge, n_atom = config.emb_size_edge, config.emb_size_atom
+        self.radial = Dense(config.emb_size_rbf, n_edge, activation=False)
+        self.scale_sum = ScaleFactor()
+        self.dense_in = (
+            torch.nn.Identity() if n_edge == n_atom else Dense(n_edge, n_atom)
+        )
+        self.residuals = residual_stack(config.num_atom, n_atom)
+
+    def forward(
+        self,
+        edge: Float[Tensor, "edges edge_dim"],
+        radial: Float[Tensor, "edges rbf"],
+        shared: Shared,
+    ) -> Float[Tensor, "atoms atom_dim"]:
+        """Return new atom features from edge features."""
+        graph = shared.graph
+        gated = edge * self.radial(radial)
+        total = edge.new_zeros((graph.n_atoms, edge.shape[1])).index_add(
+            0, graph.main.target, gated
+        )
+        out: Tensor = self.residuals(
+            self.dense_in(self.scale_sum(total, lambda: edge))
+        )
+        return out
+
+
+class InteractionBlock(torch.nn.Module):
+    """One round of message passing over atoms and edges."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        n_edge, n_atom = config.emb_size_edge, config.emb_size_atom
+        self.dense_ca = Dense(n_edge, n_edge)
+        self.triplet = TripletInteraction(config, n_edge)
+        self.quadruplet = QuadrupletInteraction(config)
+        self.atom_to_edge = TripletInteraction(config, n_atom)
+        self.edge_to_atom = EdgeToAtomInteraction(config)
+        self.atom_to_atom = AtomToAtomInteraction(config)
+        self.before_skip = residual_stack(config.num_before_skip, n_edge)
+        self.after_skip = residual_stack(config.num_after_skip, n_edge)
+        self.atom_residuals = residual_stack(config.num_atom_emb_layers, n_atom)
+        self.atom_update = AtomUpdate(config)
+        self.concat = EdgeEmbedding(n_atom, n_edge, n_edge)
+        self.concat_residuals = residual_stack(config.num_concat, n_edge)
+
+    def forward(
+        self,
+        atom: Float[Tensor, "atoms atom_dim"],
+        edge: Float[Tensor, "edges edge_dim"],
+        shared: Shared,
+    ) -> tuple[Float[Tensor, "atoms atom_dim"], Float[Tensor, "edges edge_dim"]]:
+        """Return the new atom and edge features; all interactions read the old ones."""
+        main = shared.graph.main
+        x = self.dense_ca(edge)
+        x = x + self._edge_to_edge(edge, shared)
+        x = x + self.quadruplet(edge, shared)
+        x = (x + self._atom_to_edge(atom, shared)) * 0.5
+        atom = (
+            atom + self.edge_to_atom(edge, shared) + self.atom_to_atom(atom, shared)
+        ) * _INV_SQRT_3
+        edge = (edge + self.before_skip(x)) * INV_SQRT_2
+        edge = self.after_skip(edge)
+        atom = self.atom_residuals(atom)
+        update = self.atom_update(edge, shared.radial_atom_update, shared)
+        atom = (atom + update) * INV_SQRT_2
+        new = self.concat_residuals(self.concat(atom, edge, main.source, main.target))
+        return atom, (edge + new) * INV_SQRT_2
+
+    def _edge_to_edge(self, edge: Tensor, shared: Shared) -> Tensor:
+        layer, triplets = self.triplet, shared.triplets
+        x = layer.dense(edge)
+        x = layer.scale_radial(x * layer.radial(shared.radial_triplet), lambda: x)
+        out: Tensor = layer(
+            x,
+            (triplets.main, triplets.main),
+            triplets.edge_to_edge,
+            shared.factors_triplet,
+            shared,
+        )
+        return out
+
+    def _atom_to_edge(self, atom: Tensor, shared: Shared) -> Tensor:
+        layer, triplets = self.atom_to_edge, shared.triplets
+        x = layer.dense(atom)[shared.graph.atom_edge.source]
+        x = layer.scale_radial(x * layer.radial(shared.radial_atom_to_edge), lambda: x)
+        out: Tensor = layer(
+            x,
+            (triplets.atom_edge, triplets.main),
+            triplets.atom_to_edge,
+            shared.factors_atom_to_edge,
+            shared,
+        )
+        return out
+
+
+def _symmetric(ca: Tensor, ac: Tensor, shared: Shared) -> Tensor:
+    """Join the messages of both directions of an edge."""
+    return (ca + ac[shared.graph.swap]) * INV_SQRT_2
+
+
+def _triplet_inputs(x: Tensor, weights: Tensor, out_width: int) -> Tensor:
+    """Rows that enter a triplet sum, one per triplet (for fitting scale factors)."""
+    # The l = 0 harmonic is a non-zero constant for real pairs, zero for all others.
+    n_angular = weights.shape[1] // max(out_width, 1)
+    is_pair = weights[:, ::n_angular] != 0
+    return x[:, None].expand(-1, is_pair.shape[1], -1, -1)[is_pair]

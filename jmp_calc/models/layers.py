@@ -1,0 +1,129 @@
+"""Elementary layers: scaled activation, dense, residual, scale factor, head MLP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+INV_SQRT_2 = 1 / math.sqrt(2)
+
+
+def scaled_silu(x: Tensor) -> Tensor:
+    """Return ``silu(x) / 0.6``, which keeps the variance of a standard normal."""
+    return torch.nn.functional.silu(x) * (1 / 0.6)
+
+
+class ScaledSiLU(torch.nn.Module):
+    """:func:`scaled_silu` as a module, for head MLPs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the activation."""
+        return scaled_silu(x)
+
+
+@torch.no_grad()
+def he_orthogonal_(weight: Tensor) -> Tensor:
+    """Fill a matrix or 3-index tensor with standardised orthogonal rows, in place.
+
+    Source:
+        GemNet-OC specification, section 9: orthogonal, standardised over the input
+        axes, times sqrt(1 / fan_in).
+    """
+    torch.nn.init.orthogonal_(weight)
+    dims = [0, 1] if weight.ndim == 3 else [1]
+    variance, mean = torch.var_mean(weight, dim=dims, keepdim=True, correction=1)
+    fan_in = math.prod(weight.shape[d] for d in dims)
+    if fan_in > 1:
+        weight.sub_(mean).div_(torch.sqrt(variance + 1e-6))
+    return weight.mul_(fan_in**-0.5)
+
+
+class Dense(torch.nn.Linear):
+    """Linear map without bias, followed by :func:`scaled_silu` if activated."""
+
+    def __init__(self, n_in: int, n_out: int, *, activation: bool = True) -> None:
+        self.is_activated = activation
+        super().__init__(n_in, n_out, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draw new weights, He-orthogonal."""
+        he_orthogonal_(self.weight)
+
+    def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
+        """Apply the layer to the last axis."""
+        y = torch.nn.functional.linear(x, self.weight)
+        return scaled_silu(y) if self.is_activated else y
+
+
+class Residual(torch.nn.ModuleList):
+    """``(x + Dense(Dense(x))) / sqrt(2)`` with square layers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__([Dense(width, width), Dense(width, width)])
+
+    def forward(self, x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
+        """Apply the layer to the last axis."""
+        return (x + self[1](self[0](x))) * INV_SQRT_2
+
+
+def residual_stack(n_layers: int, width: int) -> torch.nn.Sequential:
+    """Return ``n_layers`` residual layers in a row."""
+    return torch.nn.Sequential(*(Residual(width) for _ in range(n_layers)))
+
+
+class ScaleFactor(torch.nn.Module):
+    """Multiply by one fitted number that keeps the variance of activations.
+
+    The number 0 means "not fitted" and acts as 1 (gemnet_oc section 14). To fit, set
+    ``observe`` to a function of (value before scaling, reference tensor or None).
+    """
+
+    factor: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("factor", torch.tensor(0.0))
+        self.observe: Callable[[Tensor, Tensor | None], None] | None = None
+
+    def forward(
+        self,
+        x: Tensor,
+        reference: Callable[[], Tensor] | None = None,
+        rows: Bool[Tensor, "..."] | None = None,
+    ) -> Tensor:
+        """Scale ``x``.
+
+        Args:
+            x: Any tensor; features on the last axis.
+            reference: Makes the tensor whose variance is to be kept; called only
+                while fitting.
+            rows: Which leading entries of ``x`` are real, not padding (fitting only).
+        """
+        if self.observe is not None:
+            self.observe(
+                x if rows is None else x[rows],
+                None if reference is None else reference(),
+            )
+        return x * torch.where(self.factor == 0, 1.0, self.factor)
+
+
+def head_mlp(
+    width: int, n_out: int, *, n_layers: int, has_bias: bool
+) -> torch.nn.Sequential:
+    """Return the MLP of a head: hidden layers of equal width, then ``n_out`` numbers.
+
+    Args:
+        width: Size of the input and of every hidden layer.
+        n_out: Size of the result; its layer has no bias if this is 1.
+        n_layers: Number of linear layers, the last included.
+        has_bias: Whether the hidden layers have biases.
+    """
+    layers: list[torch.nn.Module] = []
+    for _ in range(n_layers - 1):
+        layers += [torch.nn.Linear(width, width, bias=has_bias), ScaledSiLU()]
+    layers.append(torch.nn.Linear(width, n_out, bias=n_out > 1))
+    return torch.nn.Sequential(*layers)

@@ -1,0 +1,77 @@
+"""Network units to eV: scales, shifts and reference energies, summed in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jmp_calc.graph.batch import AtomGraph
+from jmp_calc.models.config import ForceKind, HeadSpec
+from jmp_calc.models.jmp import Prediction
+
+
+def reference_energies(
+    graph: AtomGraph, specs: Sequence[HeadSpec]
+) -> Float[Tensor, " atoms"]:
+    """Return the reference energy of each atom, eV; zero where a head has none.
+
+    Args:
+        graph: The batch.
+        specs: The head of each system.
+    """
+    table = torch.zeros((len(specs), 121), dtype=torch.float64)
+    for row, spec in zip(table, specs, strict=True):
+        for number, value in (spec.references or {}).items():
+            row[number] = value
+    return table.to(graph.numbers.device)[graph.system_index, graph.numbers]
+
+
+def to_physical(
+    prediction: Prediction,
+    graph: AtomGraph,
+    specs: Sequence[HeadSpec],
+    *,
+    forces: ForceKind | None,
+) -> Prediction:
+    """Return the prediction in eV and eV/angstrom.
+
+    The energy is ``scale * E + shift + sum of references``; gradient forces and the
+    virial carry the energy scale, direct forces their own. The shift, a constant of
+    the system, is spread evenly over its atoms so that atom energies sum to the whole.
+
+    Args:
+        prediction: Result of the model, network units.
+        graph: The batch that it belongs to.
+        specs: The head of each system.
+        forces: Kind of force in the prediction.
+
+    Source:
+        GemNet-OC specification, section 8.2.
+    """
+    device, of = prediction.energy.device, graph.system_index
+
+    def per_system(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=device)
+
+    scale = per_system([spec.energy_scale for spec in specs])
+    shift = per_system([spec.energy_shift for spec in specs])
+    count = torch.bincount(of, minlength=graph.n_systems)
+    atom_energy = (
+        prediction.atom_energy.double() * scale[of]
+        + (shift / count.clamp(min=1))[of]
+        + reference_energies(graph, specs)
+    )
+    energy = torch.zeros_like(scale).index_add(0, of, atom_energy)
+    result_forces, virial = prediction.forces, prediction.virial
+    if result_forces is not None:
+        force_scale = per_system([spec.force_scale for spec in specs])
+        chosen = scale if forces == "gradient" else force_scale
+        result_forces = result_forces.double() * chosen[of][:, None]
+    if virial is not None:
+        virial = virial.double() * scale[:, None, None]
+    return Prediction(
+        energy=energy, atom_energy=atom_energy, forces=result_forces, virial=virial
+    )

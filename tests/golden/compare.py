@@ -1,0 +1,357 @@
+"""Compare this project's network with stored outputs of the published one.
+
+    python tests/golden/compare.py CASE.npz [CASE.npz ...]
+
+For every array of a case: name, shape, largest error relative to the largest magnitude
+of the array, tolerance. Exits with 1 if any array is beyond its tolerance. The weights
+file is named in the case and lies beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jmp_calc.graph.batch import AtomGraph, collate
+from jmp_calc.graph.build import graph_from_arrays, graph_from_edges
+from jmp_calc.models.config import GraphRules, HeadSpec, ModelConfig
+from jmp_calc.models.jmp import JMPModel
+from jmp_calc.models.state_dict import published_to_ours
+
+RELATIVE = 1e-10
+"""Float64 tolerance, relative to the largest magnitude of an array."""
+NOISE_FACTOR = 20
+"""Where collinear triples amplify rounding: accepted multiple of the stored noise."""
+TIED_GAP = 1e-6
+"""Below this gap (angstrom) at a neighbour limit, stored graphs are the input."""
+COLLINEAR_QUADRUPLET = 1e-8
+"""Quadruplet features of collinear cells, for a different correct dihedral."""
+PRETRAINING_TASKS = ("oc20", "oc22", "ani1x", "transition1x")
+GRAPH_NAMES = {
+    "main": "main",
+    "atom_atom": "a2a",
+    "atom_edge": "a2ee2a",
+    "quadruplet": "qint",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One array of a case against ours."""
+
+    name: str
+    shape: tuple[int, ...]
+    error: float
+    """Largest absolute difference over the largest magnitude of the stored array."""
+    tolerance: float
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the error is a number within the tolerance."""
+        return bool(self.error <= self.tolerance)
+
+
+def load_case(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of a case."""
+    with np.load(path, allow_pickle=False) as data:
+        return {name: data[name] for name in data.files}
+
+
+def load_model(path: Path) -> JMPModel:
+    """Build the model of a ``weights__*.npz`` file, float64."""
+    with np.load(path, allow_pickle=False) as data:
+        state = {
+            name: torch.from_numpy(data[name])
+            for name in data.files
+            if not name.startswith("__")
+        }
+        config = json.loads(str(data["__config__"]))
+    is_pretraining = any(name.startswith("output.") for name in state)
+    tasks = PRETRAINING_TASKS if is_pretraining else ("task",)
+    has_forces = any(name.startswith(("output.out_forces", "out_forces")) for name in state)
+    fields = ModelConfig.__dataclass_fields__
+    settings = {name: value for name, value in config.items() if name in fields}
+    model_config = ModelConfig(
+        **settings, rules="published", has_direct_forces=has_forces
+    )
+    heads = [
+        HeadSpec(
+            name=task,
+            graph=GraphRules(rules="published", cutoff=1.0, max_neighbors=1),
+            forces="direct" if has_forces else "gradient",
+            has_direct_forces=has_forces,
+            has_energy_bias=is_pretraining,
+        )
+        for task in tasks
+    ]
+    model = JMPModel(model_config, heads).double()
+    model.load_state_dict(published_to_ours(state, task_names=tasks))
+    return model.eval()
+
+
+def graph_rules(case: dict[str, np.ndarray]) -> GraphRules:
+    """Return the graph rules of a case."""
+    settings = json.loads(str(case["graph_settings"]))
+    return GraphRules(
+        rules="published",
+        cutoff=settings["cutoff"],
+        max_neighbors=settings["max_neighbors"],
+        is_periodic=settings["pbc"],
+        radial_cutoff=12.0,
+        quadruplet_tags=tuple(settings["qint_tags"]),
+    )
+
+
+def build_batch(case: dict[str, np.ndarray], *, from_stored_edges: bool) -> AtomGraph:
+    """Return the batch of a case, searched by us or made of the stored edges."""
+    rules, graphs, start = graph_rules(case), [], 0
+    for system, n_atoms in enumerate(case["natoms"]):
+        atoms = slice(start, start + int(n_atoms))
+        inputs: dict[str, Any] = {
+            "positions": case["pos"][atoms],
+            "numbers": case["atomic_numbers"][atoms],
+            "cell": case["cell"][system],
+            "tags": case["tags"][atoms],
+        }
+        if from_stored_edges:
+            edges = {
+                ours: _stored_edges(case, theirs, start, int(n_atoms))
+                for ours, theirs in GRAPH_NAMES.items()
+            }
+            graphs.append(graph_from_edges(**inputs, edges=edges, rules=rules))
+        else:
+            pbc = case["pbc"][system]
+            graphs.append(graph_from_arrays(**inputs, pbc=pbc, rules=rules))
+        start += int(n_atoms)
+    return collate(graphs)
+
+
+def _stored_edges(
+    case: dict[str, np.ndarray], name: str, start: int, n_atoms: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    source, target = case[f"graph.{name}.edge_index"]
+    mine = (target >= start) & (target < start + n_atoms)
+    shift = np.rint(case[f"graph.{name}.cell_offset"][mine]).astype(np.int64)
+    return source[mine] - start, target[mine] - start, shift
+
+
+def canonical_order(case: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """Return the order that sorts stored edges by target, source, shift."""
+    source, target = case[f"graph.{name}.edge_index"]
+    shift = np.rint(case[f"graph.{name}.cell_offset"])
+    return np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], source, target))
+
+
+def evaluate(model: JMPModel, graph: AtomGraph) -> dict[str, torch.Tensor]:
+    """Run every head and record the intermediates, under the names of the cases."""
+    found: dict[str, torch.Tensor] = {}
+    handles = [
+        module.register_forward_hook(_recorder(found, name))
+        for name, module in _recorded_modules(model)
+    ]
+    kind = next(iter(model.heads.values())).forces
+    predictions = [model(graph, head, forces=kind) for head in model.heads]
+    for handle in handles:
+        handle.remove()
+    found["energy"] = torch.stack([p.energy for p in predictions], -1)
+    found["forces"] = torch.stack([p.forces for p in predictions], -1)
+    if len(predictions) == 1:
+        found = {
+            name: value[..., 0] if name in ("energy", "forces") else value
+            for name, value in found.items()
+        }
+        found["energy_per_atom"] = predictions[0].atom_energy
+    found["h0"] = model.embedding(graph.numbers - 1)
+    return {name: value.detach() for name, value in found.items()}
+
+
+def _recorder(found: dict[str, torch.Tensor], name: str) -> Any:
+    def record(_module: Any, _inputs: Any, output: Any) -> None:
+        if name.endswith(".block"):
+            found[name.replace(".block", ".h")] = output[0]
+            found[name.replace(".block", ".m")] = output[1]
+        else:
+            found[name] = output
+
+    return record
+
+
+def _recorded_modules(model: JMPModel) -> Iterator[tuple[str, torch.nn.Module]]:
+    backbone = model.backbone
+    yield "m0", backbone.edge_embedding
+    yield "out_mlp_E", backbone.energy_mlp
+    if model.config.has_direct_forces:
+        yield "out_mlp_F", backbone.force_mlp
+    for ours, theirs in _BASES.items():
+        yield f"bases.{theirs}", getattr(backbone.bases, ours)
+    for i, block in enumerate(backbone.blocks):
+        yield f"int_blocks.{i}.block", block
+        for ours, theirs in _BLOCK_PARTS.items():
+            yield f"int_blocks.{i}.{theirs}", getattr(block, ours)
+    for i, output in enumerate(backbone.outputs):
+        yield f"out_blocks.{i}.x_E", output.after_atom
+        if model.config.has_direct_forces:
+            yield f"out_blocks.{i}.x_F", output.force_scale
+
+
+_BASES = {
+    "mlp_rbf_h": "atom_update",
+    "mlp_rbf_out": "output",
+    "mlp_rbf_qint": "qint_rad",
+    "mlp_rbf_tint": "e2e_rad",
+    "mlp_rbf_aeint": "a2e_rad",
+    "mlp_rbf_eaint": "e2a_rad",
+    "mlp_rbf_aint": "a2a_rad",
+    "mlp_cbf_tint": "e2e_cir_radW",
+    "mlp_cbf_aeint": "a2e_cir_radW",
+    "mlp_cbf_eaint": "e2a_cir_radW",
+    "mlp_cbf_qint": "qint_cir_radW",
+    "mlp_sbf_qint": "qint_sph_radW",
+}
+_BLOCK_PARTS = {
+    "dense_ca": "dense_ca",
+    "triplet": "trip_interaction",
+    "quadruplet": "quad_interaction",
+    "atom_to_edge": "atom_edge_interaction",
+    "edge_to_atom": "edge_atom_interaction",
+    "atom_to_atom": "atom_interaction",
+    "atom_update": "atom_update",
+}
+
+
+def compare_case(path: Path) -> list[Comparison]:
+    """Compare every array of a case that has a counterpart here."""
+    case = load_case(path)
+    model = load_model(path.parent / str(case["weights_file"]))
+    is_tied = float(case["max_neighbor_gap"]) < TIED_GAP
+    graph = build_batch(case, from_stored_edges=is_tied)
+    results = list(_compare_graphs(case, graph))
+    if not all(r.is_within for r in results):
+        return results
+    found = evaluate(model, graph)
+    for name, value in found.items():
+        if name in case:
+            edges = _edges_of(name)
+            order = slice(None) if edges is None else canonical_order(case, edges)
+            results.append(_compare(name, value.numpy(), case[name][order], case))
+    return results
+
+
+def _edges_of(name: str) -> str | None:
+    """Return the edge set that is the first axis of an array; None for atoms."""
+    if name in ("bases.a2e_rad", "bases.e2a_cir_radW"):
+        return "a2ee2a"
+    if name.startswith("bases.") or name in ("m0", "out_mlp_F"):
+        return "main"
+    parts = (".m", ".x_F", "dense_ca", "trip_interaction", "quad_interaction")
+    return "main" if name.endswith((*parts, "atom_edge_interaction")) else None
+
+
+def _compare_graphs(
+    case: dict[str, np.ndarray], graph: AtomGraph
+) -> Iterator[Comparison]:
+    from jmp_calc.graph.geometry import edge_vectors
+
+    for ours, theirs in GRAPH_NAMES.items():
+        edges, order = getattr(graph, ours), canonical_order(case, theirs)
+        stored = np.concatenate(
+            [
+                case[f"graph.{theirs}.edge_index"].T,
+                np.rint(case[f"graph.{theirs}.cell_offset"]),
+            ],
+            axis=1,
+        )[order]
+        mine = np.concatenate(
+            [
+                torch.stack([edges.source, edges.target], 1).numpy(),
+                edges.shift.numpy(),
+            ],
+            axis=1,
+        )
+        is_same = mine.shape == stored.shape and bool((mine == stored).all())
+        yield Comparison(
+            name=f"graph.{theirs}.edges",
+            shape=stored.shape,
+            error=0.0 if is_same else float("inf"),
+            tolerance=0.0,
+        )
+        if not is_same:
+            continue
+        vector = edge_vectors(graph, edges)
+        distance = torch.linalg.vector_norm(vector, dim=1)
+        for name, value in (
+            ("distance", distance),
+            ("vector", vector / distance[:, None]),
+        ):
+            key = f"graph.{theirs}.{name}"
+            yield _compare(key, value.numpy(), case[key][order], case)
+    order = canonical_order(case, "main")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    swap = rank[case["id_swap"][order]]
+    is_same = bool((swap == graph.swap.numpy()).all())
+    yield Comparison(
+        name="id_swap",
+        shape=swap.shape,
+        error=0.0 if is_same else float("inf"),
+        tolerance=0.0,
+    )
+
+
+def has_collinear_atoms(case: dict[str, np.ndarray]) -> bool:
+    """Whether some c, a, b of the quadruplets lie on one line exactly.
+
+    The stored features then hold rounding noise of the published angle, about 1e-8.
+    """
+    main, quad = "graph.main", "graph.qint"
+    target, of = case[f"{main}.edge_index"][1], case[f"{quad}.edge_index"][1]
+    for vector, atom in zip(case[f"{quad}.vector"], of, strict=True):
+        incoming = case[f"{main}.vector"][target == atom]
+        sine = np.linalg.norm(np.cross(incoming, vector), axis=1)
+        opposite = incoming @ vector < 0  # not the edge b -> a itself
+        if bool(((sine < 1e-9) & opposite).any()):
+            return True
+    return False
+
+
+def _compare(
+    name: str, value: np.ndarray, stored: np.ndarray, case: dict[str, np.ndarray]
+) -> Comparison:
+    scale = float(np.abs(stored).max(initial=0.0)) or 1.0
+    tolerance = RELATIVE
+    if name.endswith("quad_interaction") and has_collinear_atoms(case):
+        tolerance = COLLINEAR_QUADRUPLET
+    if name in ("energy", "forces"):
+        noise = float(case[f"rotation_noise_{name}"])
+        tolerance = max(tolerance, NOISE_FACTOR * noise / scale)
+    if value.shape != stored.shape:
+        error = float("inf")
+    else:
+        error = float(np.abs(value - stored).max(initial=0.0)) / scale
+    return Comparison(name=name, shape=stored.shape, error=error, tolerance=tolerance)
+
+
+def main(paths: Sequence[str]) -> int:
+    """Print a table per case; return 1 if anything is beyond its tolerance."""
+    if not paths:
+        print(__doc__)
+        return 2
+    is_good = True
+    for path in paths:
+        print(path)
+        for r in compare_case(Path(path)):
+            mark = "" if r.is_within else "  BEYOND"
+            print(f"  {r.name:42s} {r.shape!s:18s} {r.error:9.2e} {r.tolerance:9.2e}{mark}")
+            is_good &= r.is_within
+    return 0 if is_good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
