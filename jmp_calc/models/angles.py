@@ -46,11 +46,11 @@ class Slots:
         first = torch.cumsum(count, 0) - count
         slot = torch.arange(edges.n_edges, device=count.device) - first[edges.target]
         width = int(count.max()) if edges.n_edges else 0
-        return cls(
-            n_atoms=n_atoms, width=width, position=edges.target * width + slot
-        )
+        return cls(n_atoms=n_atoms, width=width, position=edges.target * width + slot)
 
-    def pad(self, x: Float[Tensor, "edges *dims"]) -> Float[Tensor, "atoms width *dims"]:
+    def pad(
+        self, x: Float[Tensor, "edges *dims"]
+    ) -> Float[Tensor, "atoms width *dims"]:
         """Spread per-edge rows over the table; empty slots are zero."""
         table = x.new_zeros((self.n_atoms * self.width, *x.shape[1:]))
         table = table.index_copy(0, self.position, x)
@@ -276,7 +276,10 @@ def _floored_terms(
     size_d = torch.hypot(x_d.detach(), y_d.detach())
     size_c = torch.hypot(x_c.detach(), y_c.detach())
     flat = _COLLINEAR[size_d.dtype]
-    is_incoming, is_outgoing = is_incoming & (size_d > flat), is_outgoing & (size_c > flat)
+    is_incoming, is_outgoing = (
+        is_incoming & (size_d > flat),
+        is_outgoing & (size_c > flat),
+    )
     bound = _FLOOR_MATTERS**0.5  # one of the two sines must be below it
     near_c = (is_outgoing & (size_c < bound)).nonzero()
     near_d = (is_incoming & (size_d < bound)).nonzero()
@@ -367,7 +370,9 @@ def _harmonics(
         )
         d, c = in_flat.to(f.dtype)[..., None], out_flat.to(f.dtype)[..., None]
         one = torch.ones_like(d) * torch.ones_like(flat_value)
-        f = torch.cat([f, (d * flat_value)[..., None], (one * flat_value)[..., None]], -1)
+        f = torch.cat(
+            [f, (d * flat_value)[..., None], (one * flat_value)[..., None]], -1
+        )
         g = torch.cat([g, ((1 - c) * one)[..., None], (c * one)[..., None]], -1)
     return f, g
 

@@ -83,7 +83,9 @@ class GemNetOC(torch.nn.Module):
         atom: Float[Tensor, "atoms atom_dim"],
         graph: AtomGraph,
         with_forces: bool = False,
-    ) -> tuple[Float[Tensor, "atoms atom_dim"], Float[Tensor, "edges edge_dim"], Shared]:
+    ) -> tuple[
+        Float[Tensor, "atoms atom_dim"], Float[Tensor, "edges edge_dim"], Shared
+    ]:
         """Return atom features, edge features and the geometry they belong to.
 
         Args:
@@ -93,9 +95,7 @@ class GemNetOC(torch.nn.Module):
         """
         shared: Shared = self.bases(graph)
         main = graph.main
-        edge = self.edge_embedding(
-            atom, shared.radial_main, main.source, main.target
-        )
+        edge = self.edge_embedding(atom, shared.radial_main, main.source, main.target)
         atoms, edges = [], []
         for depth, output in enumerate(self.outputs):
             assert isinstance(output, OutputBlock)

@@ -1,4 +1,4 @@
-"""What a network is (ModelConfig) and what its weights assume (GraphRules, HeadSpec).
+"""What a network is (ModelConfig) and what a head's weights assume (HeadSpec).
 
 Everything here is written into the weights file and read back from it; the calculator
 accepts no second opinion on it.
@@ -9,79 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jmp_calc.errors import ArgumentError
+from jmp_calc.graph.rules import GraphRules as GraphRules
+from jmp_calc.graph.rules import Rules as Rules
 
-Rules = Literal["published", "smooth"]
 Domain = Literal["molecule", "surface", "bulk"]
 ForceKind = Literal["gradient", "direct"]
 Reduction = Literal["sum", "mean"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GraphRules:
-    """How a structure becomes the four graphs of GemNet-OC.
-
-    ``published`` reproduces gemnet_oc section 2: one cutoff, hard nearest-K limits,
-    symmetrisation that depends on atom order, a fixed radial scale of 12 angstrom.
-    ``smooth`` has no neighbour limit and gives each graph its own cutoff, at which its
-    envelope ends, so that nothing jumps and atom order never matters.
-    """
-
-    rules: Rules = "smooth"
-    """Which set of rules the weights were trained with."""
-    cutoff: float
-    """Largest distance of a main edge, angstrom."""
-    atom_edge_cutoff: float | None = None
-    """Largest distance of an atom-edge edge, angstrom; None: ``cutoff``."""
-    quadruplet_cutoff: float | None = None
-    """Largest distance of a quadruplet (interaction) edge, angstrom; None: ``cutoff``."""
-    atom_atom_cutoff: float | None = None
-    """Largest distance of an atom-atom edge, angstrom; None: ``cutoff``."""
-    max_neighbors: int | None = None
-    """Base number M of incoming main edges per atom (published rules only)."""
-    is_periodic: bool | None = None
-    """False: never periodic; True: all three directions, whatever ``atoms.pbc`` says
-    for the published rules; None: as ``atoms.pbc`` says."""
-    radial_cutoff: float | None = None
-    """Scale of the radial basis, angstrom; None: each graph's own cutoff."""
-    quadruplet_tags: tuple[int, ...] | None = None
-    """Keep a quadruplet edge only if one end has one of these tags; None: keep all."""
-
-    def __post_init__(self) -> None:
-        """Check that the rules are consistent."""
-        if self.rules == "published" and self.max_neighbors is None:
-            raise ArgumentError("published graph rules need max_neighbors")
-        if self.rules == "smooth" and (
-            self.max_neighbors is not None or self.radial_cutoff is not None
-        ):
-            raise ArgumentError(
-                "smooth graph rules have neither max_neighbors nor radial_cutoff"
-            )
-        if not self.cutoff > 0:
-            raise ArgumentError(f"cutoff is {self.cutoff} angstrom; it must be positive")
-
-    @property
-    def cutoffs(self) -> dict[str, float]:
-        """Cutoff of each graph by name (main, atom_edge, quadruplet, atom_atom)."""
-        return {
-            "main": self.cutoff,
-            "atom_edge": self.atom_edge_cutoff or self.cutoff,
-            "quadruplet": self.quadruplet_cutoff or self.cutoff,
-            "atom_atom": self.atom_atom_cutoff or self.cutoff,
-        }
-
-    @property
-    def neighbor_limits(self) -> dict[str, int] | None:
-        """Neighbour limit of each graph by name, or None without limits."""
-        if self.max_neighbors is None:
-            return None
-        m = self.max_neighbors
-        return {
-            "main": m,
-            "atom_edge": int(m * 20 / 30),
-            "quadruplet": int(m * 8 / 30),
-            "atom_atom": int(m * 1000 / 30),
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

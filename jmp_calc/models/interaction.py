@@ -92,9 +92,7 @@ class EdgeToAtomInteraction(torch.nn.Module):
         """Return the update of the atom features."""
         triplets = shared.triplets
         x = self.dense(edge)
-        x = self.scale_radial(
-            x * self.radial(shared.radial_edge_to_atom), lambda: x
-        )
+        x = self.scale_radial(x * self.radial(shared.radial_edge_to_atom), lambda: x)
         x = triplets.main.pad(self.down(x))
         z = triplets.edge_to_atom @ x  # (atoms, slots * angular, channels)
         y = self.scale_sum(
@@ -161,9 +159,7 @@ class QuadrupletInteraction(torch.nn.Module):
         """Return the update of the edge features."""
         quads = shared.quadruplets
         x = self.dense(edge)
-        x = self.scale_radial(
-            x * self.radial(shared.radial_quadruplet), lambda: x
-        )
+        x = self.scale_radial(x * self.radial(shared.radial_quadruplet), lambda: x)
         x = quads.main.pad(self.down(x))[quads.source]  # (quad_edges, width, channels)
         gathered = x
         x = self.scale_circular(
@@ -229,9 +225,7 @@ class AtomUpdate(torch.nn.Module):
         total = edge.new_zeros((graph.n_atoms, edge.shape[1])).index_add(
             0, graph.main.target, gated
         )
-        out: Tensor = self.residuals(
-            self.dense_in(self.scale_sum(total, lambda: edge))
-        )
+        out: Tensor = self.residuals(self.dense_in(self.scale_sum(total, lambda: edge)))
         return out
 
 

@@ -75,7 +75,9 @@ def load_model(path: Path) -> JMPModel:
         config = json.loads(str(data["__config__"]))
     is_pretraining = any(name.startswith("output.") for name in state)
     tasks = PRETRAINING_TASKS if is_pretraining else ("task",)
-    has_forces = any(name.startswith(("output.out_forces", "out_forces")) for name in state)
+    has_forces = any(
+        name.startswith(("output.out_forces", "out_forces")) for name in state
+    )
     fields = ModelConfig.__dataclass_fields__
     settings = {name: value for name, value in config.items() if name in fields}
     model_config = ModelConfig(
@@ -348,7 +350,9 @@ def main(paths: Sequence[str]) -> int:
         print(path)
         for r in compare_case(Path(path)):
             mark = "" if r.is_within else "  BEYOND"
-            print(f"  {r.name:42s} {r.shape!s:18s} {r.error:9.2e} {r.tolerance:9.2e}{mark}")
+            print(
+                f"  {r.name:42s} {r.shape!s:18s} {r.error:9.2e} {r.tolerance:9.2e}{mark}"
+            )
             is_good &= r.is_within
     return 0 if is_good else 1
 

@@ -23,7 +23,11 @@ SMOOTH = GraphRules(
     cutoff=3.0, atom_edge_cutoff=2.8, quadruplet_cutoff=2.5, atom_atom_cutoff=3.5
 )
 PUBLISHED = GraphRules(
-    rules="published", cutoff=3.0, max_neighbors=30, is_periodic=False, radial_cutoff=12.0
+    rules="published",
+    cutoff=3.0,
+    max_neighbors=30,
+    is_periodic=False,
+    radial_cutoff=12.0,
 )
 CAPPED = replace(PUBLISHED, cutoff=6.0, max_neighbors=4)
 
@@ -68,9 +72,7 @@ def jumps(
     kind: str = "gradient",
 ) -> tuple[float, float]:
     """Return what values and slopes change by across an event of ``curve``."""
-    at = [
-        evaluate(model, curve(event + k * step), rules, kind) for k in (-2, -1, 1, 2)
-    ]
+    at = [evaluate(model, curve(event + k * step), rules, kind) for k in (-2, -1, 1, 2)]
     value = np.abs(at[2] - at[1]).max()
     slope = np.abs((at[3] - at[2]) - (at[1] - at[0])).max() / step
     return float(value), float(slope)
@@ -170,15 +172,17 @@ def test_an_atom_that_leaves_ends_with_its_own_energy(
 
 
 def swapping(x: float) -> Atoms:
-    """Two neighbours of a change places as the most distant one at x = 0."""
+    """The two farthest of five neighbours of the last atom change places at x = 0."""
     ring = [
-        (np.cos(t) * 1.6, np.sin(t) * 1.6, 0.2 * k)
+        (1.6 * np.cos(t), 1.6 * np.sin(t), 0.2 * k)
         for k, t in enumerate((0.3, 1.5, 2.9))
     ]
-    far = [(0.1, -2.0 - x, 0.0), (-0.9, -0.4, np.sqrt(4.0 - 0.97) - x)]
-    far[0] = (0.1, -np.sqrt(4.0 - 0.01) - x, 0.0)
-    far[1] = (-0.9, -0.4, np.sqrt(4.0 - 0.97) + x)
-    return Atoms("CNOHCN", positions=[(0.0, 0.0, 0.0), *ring, *far])
+    far = [
+        (0.1, -np.sqrt(4.0 - 0.01) - x, 0.0),
+        (-0.9, -0.4, np.sqrt(4.0 - 0.97) + x / 2),
+    ]
+    # The published rules ask the higher-indexed atom: it must be the central one.
+    return Atoms("NOHCNC", positions=[*ring, *far, (0.0, 0.0, 0.0)])
 
 
 def test_a_change_of_the_nearest_neighbours_makes_no_jump(
