@@ -1,41 +1,55 @@
-"""From atoms to the graph of one system."""
+"""Atoms, or given edges, to the graph of one system."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from ase import Atoms
 from jaxtyping import Bool, Float, Int
 
+from jmp_calc.errors import ArgumentError
 from jmp_calc.graph.batch import GRAPHS, AtomGraph, EdgeSet
-from jmp_calc.graph.edge_sets import Edges, edge_sets
-from jmp_calc.graph.indices import index_lists
-from jmp_calc.graph.neighbors import canonical_order
+from jmp_calc.graph.edge_sets import (
+    Edges,
+    build_edge_sets,
+    canonical_order,
+    count_dropped,
+)
+from jmp_calc.graph.indices import build_index_lists
 from jmp_calc.graph.rules import GraphRules
 
-ADSORBATE_TAG = 2
-"""Tag of every atom that is not part of a slab (OC20 convention)."""
+DEFAULT_TAG = 2
+"""Tag of every atom unless told otherwise, as in all data but that of OC20."""
 
 
 def build_graph(
     atoms: Atoms,
     rules: GraphRules,
     *,
-    tags: Int[np.ndarray, " atoms"] | None = None,
+    tags: Sequence[int] | Int[np.ndarray, " atoms"] | None = None,
 ) -> AtomGraph:
-    """Build the graph of ``atoms`` on the CPU.
+    """Return the graph of one system, on the CPU.
 
     Args:
-        atoms: Any structure; a lone atom gives a graph without edges.
-        rules: How edges are chosen; part of a head's weights.
-        tags: OC20 tags; the default gives every atom the tag of an adsorbate.
+        atoms: The system; positions and cell in angstrom.
+        rules: What the weights assume about edges.
+        tags: OC20 tag of each atom (0 sub-surface, 1 surface, 2 adsorbate); None: 2
+            for all. ``atoms.get_tags()`` is not read, because others use it otherwise.
+
+    Raises:
+        ArgumentError: If there is not one tag per atom.
+        UnsupportedSystemError: If a coordinate is not finite, periodic cell vectors
+            span no volume, or atoms overlap.
+
+    Source:
+        GemNet-OC specification, sections 1 to 3.
     """
     return graph_from_arrays(
-        positions=atoms.get_positions(),
-        numbers=atoms.get_atomic_numbers(),
-        cell=atoms.cell.array,
+        atoms.positions,
+        atoms.numbers,
+        atoms.cell.array,
         pbc=atoms.pbc,
         tags=tags,
         rules=rules,
@@ -43,102 +57,172 @@ def build_graph(
 
 
 def graph_from_arrays(
-    *,
     positions: Float[np.ndarray, "atoms 3"],
     numbers: Int[np.ndarray, " atoms"],
     cell: Float[np.ndarray, "3 3"],
+    *,
     pbc: Bool[np.ndarray, "3"],
-    tags: Int[np.ndarray, " atoms"] | None = None,
     rules: GraphRules,
+    tags: Sequence[int] | Int[np.ndarray, " atoms"] | None = None,
 ) -> AtomGraph:
-    """Build a graph from plain arrays; meaning as in :func:`build_graph`."""
-    tags = np.full(len(numbers), ADSORBATE_TAG) if tags is None else np.asarray(tags)
-    sets, _ = edge_sets(positions, cell, np.asarray(pbc), tags, rules=rules)
-    return _graph(positions, numbers, cell, tags, sets=sets, rules=rules)
+    """Return the graph of one system given as arrays; see :func:`build_graph`.
+
+    Args:
+        positions: Angstrom.
+        numbers: Atomic numbers.
+        cell: Rows are lattice vectors, angstrom; zeros for molecules are allowed.
+        pbc: Which directions are periodic, unless the rules decide that.
+        rules: What the weights assume about edges.
+        tags: OC20 tag of each atom; None: 2 for all.
+    """
+    tag_array = _tag_array(tags, len(numbers))
+    return _assemble(
+        positions=positions,
+        numbers=numbers,
+        cell=cell,
+        tags=tag_array,
+        edges=build_edge_sets(positions, cell, pbc, tags=tag_array, rules=rules),
+        rules=rules,
+    )
 
 
 def graph_from_edges(
+    positions: Float[np.ndarray, "atoms 3"],
+    numbers: Int[np.ndarray, " atoms"],
+    cell: Float[np.ndarray, "3 3"],
+    *,
+    tags: Int[np.ndarray, " atoms"] | None,
+    edges: Mapping[
+        str,
+        tuple[
+            Int[np.ndarray, " edges"],
+            Int[np.ndarray, " edges"],
+            Int[np.ndarray, "edges 3"],
+        ],
+    ],
+    rules: GraphRules,
+) -> AtomGraph:
+    """Return the graph of one system whose edges are already known, on the CPU.
+
+    Args:
+        positions: Angstrom.
+        numbers: Atomic numbers.
+        cell: Rows are lattice vectors, angstrom; zeros for molecules are allowed.
+        tags: OC20 tag of each atom; None: 2 for all.
+        edges: Source, target and shift of the edges of all four graphs by name, in any
+            order; the main edges must be symmetric. They are sorted, not checked
+            against cutoffs.
+        rules: Gives the cutoff at which the envelope of each graph ends.
+
+    Raises:
+        ArgumentError: If a graph is missing, there is not one tag per atom, or a main
+            edge has no counter-edge.
+    """
+    if sorted(edges) != sorted(GRAPHS):
+        raise ArgumentError(
+            f"edges are given for {', '.join(sorted(edges)) or 'no graph'}; they are "
+            f"needed for {', '.join(GRAPHS)}"
+        )
+    return _assemble(
+        positions=positions,
+        numbers=numbers,
+        cell=cell,
+        tags=_tag_array(tags, len(numbers)),
+        edges={
+            name: _sorted_edges(positions, cell, edges=edge)
+            for name, edge in edges.items()
+        },
+        rules=rules,
+    )
+
+
+def dropped_neighbors(atoms: Atoms, rules: GraphRules) -> dict[str, int]:
+    """Count how many neighbors the limit of each graph cuts off, over all atoms.
+
+    Where a count is not zero, the energy jumps as neighbors change rank. Counted before
+    the main graph is made symmetric and before quadruplet edges are filtered by tags.
+
+    Args:
+        atoms: The system.
+        rules: What the weights assume about edges.
+
+    Returns:
+        Number of dropped edges by graph name; all zero for the smooth rules.
+    """
+    return count_dropped(atoms.positions, atoms.cell.array, atoms.pbc, rules=rules)
+
+
+def _tag_array(
+    tags: Sequence[int] | Int[np.ndarray, " atoms"] | None, n_atoms: int
+) -> Int[np.ndarray, " atoms"]:
+    if tags is None:
+        return np.full(n_atoms, DEFAULT_TAG, dtype=np.int64)
+    array = np.asarray(tags, dtype=np.int64)
+    if array.shape != (n_atoms,):
+        raise ArgumentError(
+            f"tags have shape {array.shape} for {n_atoms} atoms; give one tag (0, 1 or "
+            "2) per atom"
+        )
+    return array
+
+
+def _sorted_edges(
+    positions: Float[np.ndarray, "atoms 3"],
+    cell: Float[np.ndarray, "3 3"],
+    *,
+    edges: tuple[
+        Int[np.ndarray, " edges"],
+        Int[np.ndarray, " edges"],
+        Int[np.ndarray, "edges 3"],
+    ],
+) -> Edges:
+    source, target, shift = (np.asarray(part, dtype=np.int64) for part in edges)
+    vector = positions[target] - positions[source] - shift @ cell
+    return Edges(
+        source=source,
+        target=target,
+        shift=shift,
+        distance=np.linalg.norm(vector, axis=1),
+    ).select(canonical_order(source, target, shift))
+
+
+def _assemble(
     *,
     positions: Float[np.ndarray, "atoms 3"],
     numbers: Int[np.ndarray, " atoms"],
     cell: Float[np.ndarray, "3 3"],
     tags: Int[np.ndarray, " atoms"],
-    edges: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    edges: dict[str, Edges],
     rules: GraphRules,
 ) -> AtomGraph:
-    """Build a graph from given edges instead of a search.
-
-    Args:
-        positions: Angstrom.
-        numbers: Atomic numbers.
-        cell: Rows are lattice vectors, angstrom.
-        tags: OC20 tags.
-        edges: (source, target, shift) of each edge set by name, in any order.
-        rules: Only the cutoffs of the envelopes are read.
-    """
-    sets = {}
-    for name in GRAPHS:
-        source, target, shift = edges[name]
-        order = canonical_order(source, target, shift)
-        source, target, shift = source[order], target[order], shift[order]
-        vector = positions[target] - positions[source] - shift @ cell
-        sets[name] = Edges(
-            source=source,
-            target=target,
-            shift=shift,
-            distance=np.linalg.norm(vector, axis=1),
-        )
-    return _graph(positions, numbers, cell, tags, sets=sets, rules=rules)
-
-
-def dropped_neighbors(
-    atoms: Atoms,
-    rules: GraphRules,
-    *,
-    tags: Int[np.ndarray, " atoms"] | None = None,
-) -> dict[str, int]:
-    """Return how many edges each neighbour limit drops, by graph; zeros without limits.
-
-    Args:
-        atoms: Any structure.
-        rules: The rules of a head.
-        tags: OC20 tags, as in :func:`build_graph`.
-    """
-    tags = np.full(len(atoms), ADSORBATE_TAG) if tags is None else np.asarray(tags)
-    _, dropped = edge_sets(
-        atoms.get_positions(), atoms.cell.array, atoms.pbc, tags, rules=rules
-    )
-    return dropped
-
-
-def _graph(
-    positions: np.ndarray,
-    numbers: np.ndarray,
-    cell: np.ndarray,
-    tags: np.ndarray,
-    *,
-    sets: dict[str, Edges],
-    rules: GraphRules,
-) -> AtomGraph:
-    tensors: dict[str, EdgeSet] = {}
-    for name, edges in sets.items():
-        ends_at = rules.radial_cutoff or rules.cutoffs[name]
-        tensors[name] = EdgeSet(
-            source=torch.from_numpy(edges.source),
-            target=torch.from_numpy(edges.target),
-            shift=torch.from_numpy(edges.shift),
-            envelope_cutoff=torch.tensor([ends_at], dtype=torch.float64),
-        )
-    lists = {
-        name: torch.from_numpy(np.ascontiguousarray(value))
-        for name, value in index_lists(sets, len(numbers)).items()
-    }
+    lists = build_index_lists(edges, len(numbers))
     return AtomGraph(
-        positions=torch.tensor(np.asarray(positions), dtype=torch.float64),
-        numbers=torch.tensor(np.asarray(numbers), dtype=torch.int64),
+        positions=torch.tensor(positions, dtype=torch.float64),
+        numbers=torch.tensor(numbers, dtype=torch.int64),
         tags=torch.tensor(tags, dtype=torch.int64),
-        cell=torch.tensor(np.asarray(cell), dtype=torch.float64).reshape(1, 3, 3),
+        cell=torch.tensor(cell, dtype=torch.float64)[None],
         system_index=torch.zeros(len(numbers), dtype=torch.int64),
-        **tensors,
-        **lists,
+        main=_edge_set(edges["main"], "main", rules),
+        atom_edge=_edge_set(edges["atom_edge"], "atom_edge", rules),
+        quadruplet=_edge_set(edges["quadruplet"], "quadruplet", rules),
+        atom_atom=_edge_set(edges["atom_atom"], "atom_atom", rules),
+        swap=torch.from_numpy(lists.swap),
+        main_is_atom_edge=torch.from_numpy(lists.main_is_atom_edge),
+        main_is_quadruplet=torch.from_numpy(lists.main_is_quadruplet),
+        quadruplet_reverse=torch.from_numpy(lists.quadruplet_reverse),
+        quadruplet_closure=torch.from_numpy(lists.quadruplet_closure),
+    )
+
+
+def _edge_set(edges: Edges, name: str, rules: GraphRules) -> EdgeSet:
+    # Copies: graphs of equal cutoff share their arrays up to here.
+    radial_cutoff = rules.radial_cutoff
+    return EdgeSet(
+        source=torch.tensor(edges.source),
+        target=torch.tensor(edges.target),
+        shift=torch.tensor(edges.shift),
+        envelope_cutoff=torch.tensor(
+            [rules.cutoffs[name] if radial_cutoff is None else radial_cutoff],
+            dtype=torch.float64,
+        ),
     )

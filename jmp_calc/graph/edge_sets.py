@@ -1,4 +1,4 @@
-"""The four edge sets of GemNet-OC, cut out of one neighbour search."""
+"""One neighbor search to the four edge sets of GemNet-OC, by either set of rules."""
 
 from __future__ import annotations
 
@@ -8,21 +8,30 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jmp_calc.graph.batch import GRAPHS
-from jmp_calc.graph.neighbors import canonical_order, neighbor_list
+from jmp_calc.graph.neighbors import neighbor_list
 from jmp_calc.graph.rules import GraphRules
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edges:
-    """Directed edges as numpy arrays, in canonical order."""
+    """Directed edges source -> target in canonical order (target, source, shift)."""
 
     source: Int[np.ndarray, " edges"]
     target: Int[np.ndarray, " edges"]
     shift: Int[np.ndarray, "edges 3"]
+    """Integer image offset of the source, in cell vectors."""
     distance: Float[np.ndarray, " edges"]
+    """Angstrom."""
 
-    def __getitem__(self, keep: np.ndarray) -> Edges:
-        """Select edges by mask or index."""
+    @property
+    def n_edges(self) -> int:
+        """Number of edges."""
+        return len(self.source)
+
+    def select(
+        self, keep: Bool[np.ndarray, " edges"] | Int[np.ndarray, " kept"]
+    ) -> Edges:
+        """Return some of the edges, by mask or by index."""
         return Edges(
             source=self.source[keep],
             target=self.target[keep],
@@ -30,109 +39,181 @@ class Edges:
             distance=self.distance[keep],
         )
 
-    def __len__(self) -> int:
-        """Number of edges."""
-        return len(self.source)
 
-
-def edge_sets(
+def build_edge_sets(
     positions: Float[np.ndarray, "atoms 3"],
     cell: Float[np.ndarray, "3 3"],
     pbc: Bool[np.ndarray, "3"],
-    tags: Int[np.ndarray, " atoms"],
     *,
+    tags: Int[np.ndarray, " atoms"],
     rules: GraphRules,
-) -> tuple[dict[str, Edges], dict[str, int]]:
-    """Build main, atom_edge, quadruplet and atom_atom edges of one system.
+) -> dict[str, Edges]:
+    """Return the edges of each graph (main, atom_edge, quadruplet, atom_atom).
+
+    By the published rules the atom_atom graph is searched and the others are cut out of
+    it, each keeping the nearest sources of every target; ties at the limit go to the
+    edge that comes first in canonical order. Only the main graph is made symmetric, and
+    for a pair it is the neighbors of the atom with the higher index that decide. By
+    the smooth rules every graph holds all edges within its own cutoff.
 
     Args:
         positions: Angstrom.
         cell: Rows are lattice vectors, angstrom.
-        pbc: Which directions are periodic; ``rules.is_periodic`` may overrule it.
-        tags: OC20 tags (0 sub-surface, 1 surface, 2 adsorbate).
-        rules: Which rules to follow.
-
-    Returns:
-        The edge sets by name, and by name how many edges the neighbour limits dropped.
+        pbc: Which directions are periodic, unless the rules decide that.
+        tags: OC20 tag of each atom (0 sub-surface, 1 surface, 2 adsorbate).
+        rules: What the weights assume.
 
     Source:
-        GemNet-OC specification, sections 2.2 to 2.7.
+        GemNet-OC specification, sections 2.4 to 2.7.
     """
-    if rules.is_periodic is not None:
-        pbc = np.full(3, rules.is_periodic)
-    cutoffs = rules.cutoffs
-    found = Edges(
-        **dict(
-            zip(
-                ("source", "target", "shift", "distance"),
-                neighbor_list(positions, cell, pbc, max(cutoffs.values())),
-                strict=True,
-            )
-        )
-    )
+    limits = rules.neighbor_limits
+    pbc = _periodic_directions(pbc, rules)
+    if limits is None:
+        edges = _within_cutoffs(positions, cell, pbc, cutoffs=rules.cutoffs)
+    else:
+        found = _limited(positions, cell, pbc, cutoffs=rules.cutoffs, limits=limits)
+        edges = {name: kept for name, (_, kept) in found.items()}
+        edges["main"] = _with_reverse(_half(edges["main"]))
+    if rules.quadruplet_tags is not None:
+        edge = edges["quadruplet"]
+        wanted = np.isin(tags, rules.quadruplet_tags)
+        edges["quadruplet"] = edge.select(wanted[edge.source] | wanted[edge.target])
+    return edges
+
+
+def count_dropped(
+    positions: Float[np.ndarray, "atoms 3"],
+    cell: Float[np.ndarray, "3 3"],
+    pbc: Bool[np.ndarray, "3"],
+    *,
+    rules: GraphRules,
+) -> dict[str, int]:
+    """Count how many edges the neighbor limit of each graph cuts off.
+
+    Edges are counted before the main graph is made symmetric and before quadruplet
+    edges are filtered by tags. Without limits (smooth rules) every count is zero.
+
+    Args:
+        positions: Angstrom.
+        cell: Rows are lattice vectors, angstrom.
+        pbc: Which directions are periodic, unless the rules decide that.
+        rules: What the weights assume.
+    """
     limits = rules.neighbor_limits
     if limits is None:
-        sets = {name: found[found.distance <= cutoffs[name]] for name in GRAPHS}
-        dropped = dict.fromkeys(GRAPHS, 0)
-    else:
-        sets, dropped = _published_sets(
-            found, limits, cutoff=rules.cutoff, is_periodic=bool(pbc.all())
-        )
-    if rules.quadruplet_tags is not None:
-        quad = sets["quadruplet"]
-        is_tagged = np.isin(tags, rules.quadruplet_tags)
-        sets["quadruplet"] = quad[is_tagged[quad.source] | is_tagged[quad.target]]
-    return sets, dropped
+        return dict.fromkeys(GRAPHS, 0)
+    pbc = _periodic_directions(pbc, rules)
+    found = _limited(positions, cell, pbc, cutoffs=rules.cutoffs, limits=limits)
+    return {name: within - kept.n_edges for name, (within, kept) in found.items()}
 
 
-def _published_sets(
-    found: Edges, limits: dict[str, int], *, cutoff: float, is_periodic: bool
-) -> tuple[dict[str, Edges], dict[str, int]]:
-    """Cut by nearest-K per target; only the search itself differs without periodicity."""
-    if is_periodic:
-        base = _nearest(found, limits["atom_atom"])
-    else:  # the published search keeps the first it finds, and its bound is strict
-        found = found[found.distance < cutoff]
-        base = found[_rank(found.target) < limits["atom_atom"]]
-    sets = {"atom_atom": base}
+def _periodic_directions(
+    pbc: Bool[np.ndarray, "3"], rules: GraphRules
+) -> Bool[np.ndarray, "3"]:
+    if rules.is_periodic is False:
+        return np.zeros(3, dtype=bool)
+    if rules.is_periodic and rules.rules == "published":
+        return np.ones(3, dtype=bool)
+    return np.array(pbc, dtype=bool)
+
+
+def _search(
+    positions: Float[np.ndarray, "atoms 3"],
+    cell: Float[np.ndarray, "3 3"],
+    pbc: Bool[np.ndarray, "3"],
+    *,
+    cutoff: float,
+) -> Edges:
+    source, target, shift, distance = neighbor_list(positions, cell, pbc, cutoff=cutoff)
+    return Edges(source=source, target=target, shift=shift, distance=distance)
+
+
+def _within_cutoffs(
+    positions: Float[np.ndarray, "atoms 3"],
+    cell: Float[np.ndarray, "3 3"],
+    pbc: Bool[np.ndarray, "3"],
+    *,
+    cutoffs: dict[str, float],
+) -> dict[str, Edges]:
+    """Return every graph without limits, all from one search."""
+    found = _search(positions, cell, pbc, cutoff=max(cutoffs.values()))
+    # Both directions of a pair come from one of them: their distances could differ by
+    # rounding, and an edge at the cutoff must not lose its counter-edge.
+    half = _half(found)
+    cut = {
+        value: _with_reverse(half.select(half.distance <= value))
+        for value in set(cutoffs.values())
+    }
+    return {name: cut[cutoffs[name]] for name in GRAPHS}
+
+
+def _limited(
+    positions: Float[np.ndarray, "atoms 3"],
+    cell: Float[np.ndarray, "3 3"],
+    pbc: Bool[np.ndarray, "3"],
+    *,
+    cutoffs: dict[str, float],
+    limits: dict[str, int],
+) -> dict[str, tuple[int, Edges]]:
+    """Return, for each graph, its edge count before the limit and its edges after."""
+    base_cutoff = cutoffs["atom_atom"]
+    found = _search(positions, cell, pbc, cutoff=base_cutoff)
+    # The published non-periodic search keeps the first sources it finds, not the
+    # nearest (section 2.3).
+    base = _nearest(found, limits["atom_atom"], by_distance=bool(pbc.any()))
+    graphs = {"atom_atom": (found.n_edges, base)}
     for name in ("main", "atom_edge", "quadruplet"):
-        sets[name] = _nearest(base, limits[name])
-    dropped = {name: len(base) - len(edges) for name, edges in sets.items()}
-    dropped["atom_atom"] = len(found) - len(base)
-    sets["main"] = _symmetrised(sets["main"])
-    return sets, dropped
+        within = base
+        if cutoffs[name] != base_cutoff:
+            within = base.select(base.distance <= cutoffs[name])
+        graphs[name] = (within.n_edges, _nearest(within, limits[name]))
+    return {name: graphs[name] for name in GRAPHS}
 
 
-def _rank(target: Int[np.ndarray, " edges"]) -> Int[np.ndarray, " edges"]:
-    """Running number of each edge within its target (edges sorted by target)."""
-    count = np.bincount(target)
-    first = np.cumsum(count) - count
-    return np.arange(len(target)) - first[target]
+def _nearest(edges: Edges, limit: int, *, by_distance: bool = True) -> Edges:
+    """Return at most ``limit`` incoming edges of each target, the nearest or first."""
+    count = np.bincount(edges.target)
+    if len(count) == 0 or count.max() <= limit:
+        return edges
+    order = np.arange(edges.n_edges)
+    if by_distance:
+        order = np.lexsort((order, edges.distance, edges.target))
+    start = np.cumsum(count) - count
+    rank = np.empty(edges.n_edges, dtype=np.int64)
+    # (edges in order of target, distance) -> (edges)
+    rank[order] = np.arange(edges.n_edges) - start[edges.target]
+    return edges.select(rank < limit)
 
 
-def _nearest(edges: Edges, limit: int) -> Edges:
-    """Keep the ``limit`` shortest edges of each target; ties go to the first listed."""
-    order = np.lexsort((np.arange(len(edges)), edges.distance, edges.target))
-    keep = np.zeros(len(edges), dtype=bool)
-    keep[order[_rank(edges.target[order]) < limit]] = True
-    return edges[keep]
+def _half(edges: Edges) -> Edges:
+    """Return one edge of each pair: from the lower atom, or the negative self-image."""
+    first, second, third = np.sign(edges.shift).T
+    leading = np.where(first != 0, first, np.where(second != 0, second, third))
+    is_self = edges.source == edges.target
+    return edges.select((edges.source < edges.target) | (is_self & (leading < 0)))
 
 
-def _symmetrised(edges: Edges) -> Edges:
-    """Keep the edges that point up in index, and the reverse of each.
-
-    For an atom and its own image the shift decides: its first non-zero number must be
-    negative. A pair thus survives by the neighbour list of the higher-indexed atom.
-    """
-    first = np.zeros(len(edges), dtype=np.int64)
-    for axis in (2, 1, 0):
-        first = np.where(edges.shift[:, axis] != 0, edges.shift[:, axis], first)
-    is_same = edges.source == edges.target
-    kept = edges[(edges.source < edges.target) | (is_same & (first < 0))]
+def _with_reverse(half: Edges) -> Edges:
+    """Return the edges and their reverses, in canonical order."""
     both = Edges(
-        source=np.concatenate([kept.source, kept.target]),
-        target=np.concatenate([kept.target, kept.source]),
-        shift=np.concatenate([kept.shift, -kept.shift]),
-        distance=np.concatenate([kept.distance, kept.distance]),
+        source=np.concatenate([half.source, half.target]),
+        target=np.concatenate([half.target, half.source]),
+        shift=np.concatenate([half.shift, -half.shift]),
+        distance=np.concatenate([half.distance, half.distance]),
     )
-    return both[canonical_order(both.source, both.target, both.shift)]
+    return both.select(canonical_order(both.source, both.target, both.shift))
+
+
+def canonical_order(
+    source: Int[np.ndarray, " edges"],
+    target: Int[np.ndarray, " edges"],
+    shift: Int[np.ndarray, "edges 3"],
+) -> Int[np.ndarray, " edges"]:
+    """Return the order of edges by target, then source, then shift (lexicographic).
+
+    Args:
+        source: Source atom of each edge.
+        target: Target atom of each edge.
+        shift: Integer image offset of the source.
+    """
+    return np.lexsort((*shift.T[::-1], source, target))

@@ -1,108 +1,211 @@
-"""Neighbour lists: matscipy behind an adapter that completes missing cell vectors."""
+"""Positions and cell to a list of neighbors, whatever the cell looks like.
+
+The search itself is that of matscipy, which needs three independent cell vectors and
+lays one grid over the whole cell. Molecules, wires and slabs have fewer, and cells with
+much vacuum would need a huge grid, so each search runs in a frame of its own: atoms
+wrapped, empty directions cut open, vacuum taken out. Distances are always computed from
+the positions as given.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from matscipy.neighbours import neighbour_list as _matscipy
+from matscipy.neighbours import neighbour_list
 
 from jmp_calc.errors import UnsupportedSystemError
 
 MIN_DISTANCE = 0.01
-"""Pairs closer than this (angstrom) are one atom image, not an edge."""
+"""Atoms that are not farther apart than this overlap, angstrom."""
+
+_MAX_GRID_CELLS = 1e7
+_MIN_RELATIVE_VOLUME = 1e-6
+
+Neighbors = tuple[
+    Int[np.ndarray, " edges"],
+    Int[np.ndarray, " edges"],
+    Int[np.ndarray, "edges 3"],
+    Float[np.ndarray, " edges"],
+]
+"""Source, target, shift and distance of every edge."""
 
 
 def neighbor_list(
     positions: Float[np.ndarray, "atoms 3"],
     cell: Float[np.ndarray, "3 3"],
     pbc: Bool[np.ndarray, "3"],
+    *,
     cutoff: float,
-) -> tuple[
-    Int[np.ndarray, " edges"],
-    Int[np.ndarray, " edges"],
-    Int[np.ndarray, "edges 3"],
-    Float[np.ndarray, " edges"],
-]:
-    """Return all directed edges within a cutoff, in canonical order.
+) -> Neighbors:
+    """List all edges up to a cutoff, in canonical order (target, source, shift).
 
-    An edge goes from ``source`` to ``target``; ``shift`` is the integer image offset of
-    the source: ``vector = positions[target] - positions[source] - shift @ cell``.
-    Directions that are not periodic may have a zero cell vector and get no shift.
+    An edge is a target atom and one periodic image of a source atom; ``shift`` is the
+    image offset of the source, so that
+    ``vector = positions[target] - positions[source] - shift @ cell``. (matscipy's pair
+    (i, j, S) has ``positions[j] - positions[i] + S @ cell``, hence target = i,
+    source = j, shift = S.) Atoms may lie outside the cell.
 
     Args:
-        positions: Angstrom; atoms may lie outside the cell.
-        cell: Rows are lattice vectors, angstrom.
-        pbc: Which directions are periodic.
-        cutoff: Largest distance, inclusive, angstrom.
+        positions: Angstrom.
+        cell: Rows are lattice vectors, angstrom. Rows of directions that are not
+            periodic are not used and may be zero.
+        pbc: Which directions are periodic. The shift of the others is zero.
+        cutoff: Largest distance, angstrom; included if any direction is periodic,
+            excluded otherwise (a difference that only the published rules can see).
 
     Returns:
-        source, target, shift, distance, sorted by target, source, shift.
+        Source and target atom, shift, and distance in angstrom of each edge.
 
     Raises:
-        UnsupportedSystemError: If the periodic lattice vectors are not independent.
+        UnsupportedSystemError: If a coordinate is not finite, periodic cell vectors
+            are zero or dependent, or atoms overlap.
+
+    Source:
+        GemNet-OC specification, sections 2.1 to 2.3.
     """
+    positions = np.asarray(positions, dtype=np.float64)
+    cell = np.asarray(cell, dtype=np.float64)
     pbc = np.asarray(pbc, dtype=bool)
+    _check_coordinates(positions, cell, pbc)
     if len(positions) == 0:
-        empty = np.zeros(0, dtype=np.int64)
-        return empty, empty, np.zeros((0, 3), dtype=np.int64), np.zeros(0)
-    full, origin = _completed_cell(positions, cell, pbc, cutoff)
-    # matscipy's bound is exclusive: search a little further, then cut exactly.
-    target, source, shift = _matscipy(
-        "ijS",
-        positions=positions,
-        cell=full,
-        cell_origin=origin,
-        pbc=pbc,
-        cutoff=cutoff * (1 + 1e-9) + 1e-9,
-    )
-    shift = shift.astype(np.int64)
-    source, target = source.astype(np.int64), target.astype(np.int64)
-    vector = positions[target] - positions[source] - shift @ cell
-    square = (vector**2).sum(axis=1)
-    keep = (square <= cutoff**2) & (square > MIN_DISTANCE**2)
-    source, target, shift = source[keep], target[keep], shift[keep]
-    order = canonical_order(source, target, shift)
-    return (
-        source[order],
-        target[order],
-        shift[order],
-        np.sqrt(square[keep][order]),
-    )
+        none = np.zeros(0, dtype=np.int64)
+        return none, none, np.zeros((0, 3), dtype=np.int64), np.zeros(0)
+    target, source, shift = _search(positions, cell, pbc, cutoff)
+
+    # (atom pairs of the grid search) -> (edges)
+    vector = positions[target] - positions[source] - shift @ np.where(pbc, cell.T, 0).T
+    squared = (vector**2).sum(axis=1)
+    inside = squared <= cutoff**2 if pbc.any() else squared < cutoff**2
+    keep = np.flatnonzero(inside & ((source != target) | shift.any(axis=1)))
+    source, target, shift, squared = (x[keep] for x in (source, target, shift, squared))
+    if len(squared) and squared.min() <= MIN_DISTANCE**2:
+        raise _overlap(int(squared.argmin()), source, target, shift, squared)
+    order = np.lexsort((*shift.T[::-1], source, target))
+    return source[order], target[order], shift[order], np.sqrt(squared[order])
 
 
-def canonical_order(
-    source: Int[np.ndarray, " edges"],
-    target: Int[np.ndarray, " edges"],
-    shift: Int[np.ndarray, "edges 3"],
-) -> Int[np.ndarray, " edges"]:
-    """Return the permutation that sorts edges by target, source, shift."""
-    return np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], source, target))
+def _check_coordinates(
+    positions: Float[np.ndarray, "atoms 3"],
+    cell: Float[np.ndarray, "3 3"],
+    pbc: Bool[np.ndarray, "3"],
+) -> None:
+    bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    if len(bad):
+        raise UnsupportedSystemError(
+            f"the position of atom {bad[0]} is {positions[bad[0]].tolist()}; "
+            "coordinates must be finite numbers"
+        )
+    used = np.where(pbc[:, None], cell, 0.0)
+    if not np.isfinite(used).all():
+        raise UnsupportedSystemError(
+            f"the cell is {cell.tolist()}; cell vectors must be finite numbers"
+        )
+    lengths = np.linalg.norm(used, axis=1)
+    if (lengths[pbc] == 0).any() or (
+        abs(np.linalg.det(_complete(cell, pbc)))
+        < _MIN_RELATIVE_VOLUME * lengths[pbc].prod()
+    ):
+        raise UnsupportedSystemError(
+            f"the cell vectors of the periodic directions {pbc.tolist()} are "
+            f"{cell[pbc].tolist()}, which span no volume; give every periodic "
+            "direction a cell vector of its own or switch its periodicity off"
+        )
 
 
-def _completed_cell(
+def _complete(
+    cell: Float[np.ndarray, "3 3"], pbc: Bool[np.ndarray, "3"]
+) -> Float[np.ndarray, "3 3"]:
+    """Return the cell with unit normals in place of the vectors that do not repeat."""
+    full = cell.copy()
+    if not pbc.all():
+        # The last rows of V^T of an SVD span what the periodic vectors do not.
+        full[~pbc] = np.linalg.svd(np.vstack([cell[pbc], np.zeros((1, 3))]))[2][
+            pbc.sum() :
+        ]
+    return full
+
+
+def _search(
     positions: Float[np.ndarray, "atoms 3"],
     cell: Float[np.ndarray, "3 3"],
     pbc: Bool[np.ndarray, "3"],
     cutoff: float,
-) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
-    """Replace non-periodic vectors by perpendicular ones that enclose all atoms."""
-    periodic = np.asarray(cell, dtype=float)[pbc]
-    lengths = np.linalg.norm(periodic, axis=1)
-    _, singular, rows = np.linalg.svd(periodic) if len(periodic) else (0, [], np.eye(3))
-    # A zero-volume lattice has images at arbitrarily small distances.
-    if (lengths < 1e-8).any() or (
-        len(periodic) and np.min(singular) < 1e-6 * np.max(singular)
-    ):
-        raise UnsupportedSystemError(
-            f"periodic directions {np.flatnonzero(pbc).tolist()} have lattice vectors "
-            f"{periodic.tolist()} that span no volume; set atoms.cell, or set "
-            "atoms.pbc to False for directions without periodicity"
-        )
-    perpendicular = rows[len(periodic) :]
-    full, origin = np.array(cell, dtype=float), np.zeros(3)
-    for index, direction in zip(np.flatnonzero(~pbc), perpendicular, strict=True):
-        along = positions @ direction
-        # Wide enough for every atom, with a margin, so that matscipy's bins hold all.
-        full[index] = direction * max(np.ptp(along) + 2.0, cutoff)
-        origin += direction * (along.min() - 1.0)
-    return full, origin
+) -> tuple[
+    Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], Int[np.ndarray, "pairs 3"]
+]:
+    """Return target, source and shift of at least all pairs within the cutoff."""
+    reach = cutoff * (1 + 1e-6) + 1e-6
+    wraps, is_open = _wrap(positions, cell, pbc, reach)
+    repeats = pbc & ~is_open
+    frame = _complete(cell, repeats)
+    coordinate = (positions - wraps @ cell) @ np.linalg.inv(frame)
+    for axis in np.flatnonzero(~repeats):
+        coordinate[:, axis] = _without_vacuum(coordinate[:, axis], reach)
+    lengths = np.where(repeats, 1.0, coordinate.max(axis=0) + reach)
+    wrapped = coordinate @ frame
+    frame = frame * lengths[:, None]
+
+    heights = 1 / np.linalg.norm(np.linalg.inv(frame), axis=0)
+    grid_cells = np.maximum(heights / reach, 1).prod()
+    target, source, shift = neighbour_list(
+        "ijS",
+        positions=wrapped,
+        cell=frame,
+        pbc=repeats,
+        cutoff=float(reach * max(1.0, grid_cells / _MAX_GRID_CELLS) ** (1 / 3)),
+    )
+    target, source = target.astype(np.int64), source.astype(np.int64)
+    return target, source, shift.astype(np.int64) + wraps[target] - wraps[source]
+
+
+def _wrap(
+    positions: Float[np.ndarray, "atoms 3"],
+    cell: Float[np.ndarray, "3 3"],
+    pbc: Bool[np.ndarray, "3"],
+    reach: float,
+) -> tuple[Int[np.ndarray, "atoms 3"], Bool[np.ndarray, "3"]]:
+    """Return how many cells to move each atom back, and which directions to cut open.
+
+    A direction with a gap of at least ``reach`` between layers of atoms has no edge
+    across the gap: wrapped so that the gap is at the cell's border, it need not repeat.
+    """
+    inverse = np.linalg.inv(_complete(cell, pbc))
+    fractional = positions @ inverse
+    wraps = np.where(pbc, np.floor(fractional), 0).astype(np.int64)
+    fractional = fractional - wraps
+    is_open = np.zeros(3, dtype=bool)
+    for axis in np.flatnonzero(pbc):
+        levels = np.sort(fractional[:, axis])
+        gaps = np.diff(levels, prepend=levels[-1] - 1)
+        first = int(gaps.argmax())
+        if gaps[first] > reach * np.linalg.norm(inverse[:, axis]):
+            is_open[axis] = True
+            wraps[fractional[:, axis] < levels[first], axis] -= 1
+    return wraps, is_open
+
+
+def _without_vacuum(
+    coordinate: Float[np.ndarray, " atoms"], reach: float
+) -> Float[np.ndarray, " atoms"]:
+    """Return coordinates from zero with gaps wider than two reaches narrowed."""
+    order = coordinate.argsort()
+    gaps = np.diff(coordinate[order], prepend=coordinate[order[0]])
+    narrowed = np.empty_like(coordinate)
+    narrowed[order] = np.minimum(gaps, 2 * reach).cumsum()
+    return narrowed
+
+
+def _overlap(
+    edge: int,
+    source: Int[np.ndarray, " edges"],
+    target: Int[np.ndarray, " edges"],
+    shift: Int[np.ndarray, "edges 3"],
+    squared: Float[np.ndarray, " edges"],
+) -> UnsupportedSystemError:
+    image = f" (image {shift[edge].tolist()})" if shift[edge].any() else ""
+    first, second = sorted((int(source[edge]), int(target[edge])))
+    return UnsupportedSystemError(
+        f"atoms {first} and {second}{image} overlap: they are "
+        f"{np.sqrt(squared[edge]):.4f} angstrom apart and must be more than "
+        f"{MIN_DISTANCE} apart; remove one or move it"
+    )

@@ -36,6 +36,7 @@ class Slots:
 
     n_atoms: int
     width: int
+    """Largest number of incoming edges of an atom, at least 1."""
     position: Int[Tensor, " edges"]
     """Flat position of each edge in the table."""
 
@@ -45,7 +46,7 @@ class Slots:
         count = torch.bincount(edges.target, minlength=n_atoms)
         first = torch.cumsum(count, 0) - count
         slot = torch.arange(edges.n_edges, device=count.device) - first[edges.target]
-        width = int(count.max()) if edges.n_edges else 0
+        width = max(int(count.max()), 1) if n_atoms else 1
         return cls(n_atoms=n_atoms, width=width, position=edges.target * width + slot)
 
     def pad(
@@ -205,12 +206,12 @@ def quadruplet_weights(
     v_in = v[source]
     is_incoming = filled[source]
     reverse = graph.quadruplet_reverse
-    is_incoming[reverse[0], slots.position[reverse[1]] % max(width, 1)] = False
+    is_incoming[reverse[0], slots.position[reverse[1]] % width] = False
     # c -> a: the slots of atom a
     v_out = v[target]
     same = graph.main_is_quadruplet
     is_outgoing = filled[target]
-    is_outgoing[same[1], slots.position[same[0]] % max(width, 1)] = False
+    is_outgoing[same[1], slots.position[same[0]] % width] = False
 
     z_in, z_out = azimuth(v_in), azimuth(v_out)
     f_in, f_out = _harmonics(z_in, z_out, n_spherical, rules)
@@ -228,13 +229,11 @@ def quadruplet_weights(
     )
 
     out, quad, inner = graph.quadruplet_closure
-    slot_c = slots.position[out] % max(width, 1)
-    slot_d = slots.position[inner] % max(width, 1)
+    slot_c = slots.position[out] % width
+    slot_d = slots.position[inner] % width
     dihedral = (f_in[quad, slot_d] * f_out[quad, slot_c]).sum(-1)
     value = (y_out[quad, slot_c][:, :, None] * dihedral[:, None, :]).flatten(1)
-    to = slots.position[out] * q_slots.width + q_slots.position[quad] % max(
-        q_slots.width, 1
-    )
+    to = slots.position[out] * q_slots.width + q_slots.position[quad] % q_slots.width
     floored = None
     if rules == "published":
         floored = _floored_terms(
@@ -322,9 +321,7 @@ def _pair(
     rows: Slots, row: Int[Tensor, " n"], columns: Slots, column: Int[Tensor, " n"]
 ) -> Int[Tensor, " n"]:
     """Flat index of (atom, row slot, column slot) for edges that share a target."""
-    return rows.position[row] * columns.width + columns.position[column] % max(
-        columns.width, 1
-    )
+    return rows.position[row] * columns.width + columns.position[column] % columns.width
 
 
 def _cosine(a: Tensor, b: Tensor, rules: Rules) -> Tensor:

@@ -181,9 +181,12 @@ class QuadrupletInteraction(torch.nn.Module):
         quads, n = shared.quadruplets, self.n_spherical
         channels, n_atoms = x.shape[-1], quads.main.n_atoms
         width, q_width = quads.main.width, quads.quadruplet.width
-        moments = (quads.incoming @ x).view(x.shape[0], n, -1, channels)
+        n_parts = quads.incoming.shape[1] // n
+        moments = (quads.incoming @ x).view(x.shape[0], n, n_parts, channels)
         moments = quads.quadruplet.pad(moments)
-        moments = moments.transpose(1, 2).reshape(n_atoms, n, -1, channels)
+        moments = moments.transpose(1, 2).reshape(
+            n_atoms, n, q_width * n_parts, channels
+        )
         total = quads.outgoing @ moments  # (atoms, harmonics, width * angular, dim)
         total = total.view(n_atoms, n, width, n, channels).permute(0, 2, 3, 1, 4)
         total = total.reshape(n_atoms, width, n * n, channels)
@@ -306,6 +309,6 @@ def _symmetric(ca: Tensor, ac: Tensor, shared: Shared) -> Tensor:
 def _triplet_inputs(x: Tensor, weights: Tensor, out_width: int) -> Tensor:
     """Rows that enter a triplet sum, one per triplet (for fitting scale factors)."""
     # The l = 0 harmonic is a non-zero constant for real pairs, zero for all others.
-    n_angular = weights.shape[1] // max(out_width, 1)
+    n_angular = weights.shape[1] // out_width
     is_pair = weights[:, ::n_angular] != 0
     return x[:, None].expand(-1, is_pair.shape[1], -1, -1)[is_pair]

@@ -1,0 +1,432 @@
+"""Names of parameters: the published files' and ours, in both directions.
+
+The tables below are the whole correspondence. Each row is one pattern of the published
+state dict and its counterpart here; ``{b}``, ``{r}`` ... stand for the same number on
+both sides, ``{task}`` for a task index there and the head's name here, ``{k}`` for a
+layer index that is one larger there when a plain dense layer leads the list.
+
+Some published names are second names of one tensor (``ALIASES``); here it exists once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from jmp_calc.errors import CheckpointError
+from jmp_calc.models.config import HeadSpec, ModelConfig
+from jmp_calc.models.jmp import JMPModel
+
+Layout = Literal["pretraining", "fine_tuning"]
+"""The two published models: tasks by index under ``output.``, or one task without."""
+
+PRETRAINING_NAMES = {
+    "embedding.atom_embedding.weight": "embedding.weight",
+    "output.out_energy.{task}.{i}.weight": "head_layers.{task}.energy.{i}.weight",
+    "output.out_energy.{task}.{i}.bias": "head_layers.{task}.energy.{i}.bias",
+    "output.out_forces.{task}.{i}.weight": "head_layers.{task}.forces.{i}.weight",
+    "output.out_forces.{task}.{i}.bias": "head_layers.{task}.forces.{i}.bias",
+}
+"""Embedding and heads of the pre-training model, published name -> ours."""
+
+FINE_TUNING_NAMES = {
+    "embedding.weight": "embedding.weight",
+    "out_energy.{i}.weight": "head_layers.{task}.energy.{i}.weight",
+    "out_energy.{i}.bias": "head_layers.{task}.energy.{i}.bias",
+    "out_forces.{i}.weight": "head_layers.{task}.forces.{i}.weight",
+    "out_forces.{i}.bias": "head_layers.{task}.forces.{i}.bias",
+}
+"""Embedding and head of an energy and force fine-tuning model."""
+
+BASES_NAMES = {
+    "radial_basis.rbf.offset": "radial.offset",
+    "radial_basis.rbf.temps": "radial.temps",
+    "mlp_rbf_qint.linear.weight": "mlp_rbf_qint.weight",
+    "mlp_cbf_qint.weight": "mlp_cbf_qint.weight",
+    "mlp_sbf_qint.weight": "mlp_sbf_qint.weight",
+    "mlp_rbf_aeint.linear.weight": "mlp_rbf_aeint.weight",
+    "mlp_cbf_aeint.weight": "mlp_cbf_aeint.weight",
+    "mlp_rbf_eaint.linear.weight": "mlp_rbf_eaint.weight",
+    "mlp_cbf_eaint.weight": "mlp_cbf_eaint.weight",
+    "mlp_rbf_aint.weight": "mlp_rbf_aint.weight",
+    "mlp_rbf_tint.linear.weight": "mlp_rbf_tint.weight",
+    "mlp_cbf_tint.weight": "mlp_cbf_tint.weight",
+    "mlp_rbf_h.linear.weight": "mlp_rbf_h.weight",
+    "mlp_rbf_out.linear.weight": "mlp_rbf_out.weight",
+}
+"""Below ``backbone.bases.`` on both sides."""
+
+BLOCK_NAMES = {
+    "dense_ca.linear.weight": "dense_ca.weight",
+    "trip_interaction.dense_ba.linear.weight": "triplet.dense.weight",
+    "trip_interaction.mlp_rbf.linear.weight": "triplet.radial.weight",
+    "trip_interaction.scale_rbf.scale_factor": "triplet.scale_radial.factor",
+    "trip_interaction.mlp_cbf.bilinear.linear.weight": "triplet.bilinear.weight",
+    "trip_interaction.scale_cbf_sum.scale_factor": "triplet.scale_sum.factor",
+    "trip_interaction.down_projection.linear.weight": "triplet.down.weight",
+    "trip_interaction.up_projection_ca.linear.weight": "triplet.up_ca.weight",
+    "trip_interaction.up_projection_ac.linear.weight": "triplet.up_ac.weight",
+    "quad_interaction.dense_db.linear.weight": "quadruplet.dense.weight",
+    "quad_interaction.mlp_rbf.linear.weight": "quadruplet.radial.weight",
+    "quad_interaction.scale_rbf.scale_factor": "quadruplet.scale_radial.factor",
+    "quad_interaction.mlp_cbf.linear.weight": "quadruplet.circular.weight",
+    "quad_interaction.scale_cbf.scale_factor": "quadruplet.scale_circular.factor",
+    "quad_interaction.mlp_sbf.bilinear.linear.weight": "quadruplet.bilinear.weight",
+    "quad_interaction.scale_sbf_sum.scale_factor": "quadruplet.scale_sum.factor",
+    "quad_interaction.down_projection.linear.weight": "quadruplet.down.weight",
+    "quad_interaction.up_projection_ca.linear.weight": "quadruplet.up_ca.weight",
+    "quad_interaction.up_projection_ac.linear.weight": "quadruplet.up_ac.weight",
+    "atom_edge_interaction.dense_ba.linear.weight": "atom_to_edge.dense.weight",
+    "atom_edge_interaction.mlp_rbf.linear.weight": "atom_to_edge.radial.weight",
+    "atom_edge_interaction.scale_rbf.scale_factor": "atom_to_edge.scale_radial.factor",
+    "atom_edge_interaction.mlp_cbf.bilinear.linear.weight": (
+        "atom_to_edge.bilinear.weight"
+    ),
+    "atom_edge_interaction.scale_cbf_sum.scale_factor": "atom_to_edge.scale_sum.factor",
+    "atom_edge_interaction.down_projection.linear.weight": "atom_to_edge.down.weight",
+    "atom_edge_interaction.up_projection_ca.linear.weight": "atom_to_edge.up_ca.weight",
+    "atom_edge_interaction.up_projection_ac.linear.weight": "atom_to_edge.up_ac.weight",
+    "edge_atom_interaction.dense_ba.linear.weight": "edge_to_atom.dense.weight",
+    "edge_atom_interaction.mlp_rbf.linear.weight": "edge_to_atom.radial.weight",
+    "edge_atom_interaction.scale_rbf.scale_factor": "edge_to_atom.scale_radial.factor",
+    "edge_atom_interaction.mlp_cbf.bilinear.linear.weight": (
+        "edge_to_atom.bilinear.weight"
+    ),
+    "edge_atom_interaction.scale_cbf_sum.scale_factor": "edge_to_atom.scale_sum.factor",
+    "edge_atom_interaction.down_projection.linear.weight": "edge_to_atom.down.weight",
+    "edge_atom_interaction.up_projection_ca.linear.weight": "edge_to_atom.up_ca.weight",
+    "atom_interaction.bilinear.linear.weight": "atom_to_atom.bilinear.weight",
+    "atom_interaction.scale_rbf_sum.scale_factor": "atom_to_atom.scale_sum.factor",
+    "atom_interaction.down_projection.linear.weight": "atom_to_atom.down.weight",
+    "atom_interaction.up_projection.linear.weight": "atom_to_atom.up.weight",
+    "layers_before_skip.{r}.dense_mlp.{j}.linear.weight": "before_skip.{r}.{j}.weight",
+    "layers_after_skip.{r}.dense_mlp.{j}.linear.weight": "after_skip.{r}.{j}.weight",
+    "atom_emb_layers.{r}.dense_mlp.{j}.linear.weight": "atom_residuals.{r}.{j}.weight",
+    "atom_update.dense_rbf.linear.weight": "atom_update.radial.weight",
+    "atom_update.scale_sum.scale_factor": "atom_update.scale_sum.factor",
+    "atom_update.layers.0.linear.weight": "atom_update.dense_in.weight",
+    "atom_update.layers.{k}.dense_mlp.{j}.linear.weight": (
+        "atom_update.residuals.{k}.{j}.weight"
+    ),
+    "concat_layer.dense.linear.weight": "concat.weight",
+    "residual_m.{r}.dense_mlp.{j}.linear.weight": "concat_residuals.{r}.{j}.weight",
+}
+"""Below ``backbone.int_blocks.{b}.`` there and ``backbone.blocks.{b}.`` here."""
+
+OUTPUT_NAMES = {
+    "dense_rbf.linear.weight": "radial.weight",
+    "scale_sum.scale_factor": "scale_sum.factor",
+    "layers.0.linear.weight": "dense_in.weight",
+    "layers.{k}.dense_mlp.{j}.linear.weight": "residuals.{k}.{j}.weight",
+    "seq_energy2.{r}.dense_mlp.{j}.linear.weight": "after_atom.{r}.{j}.weight",
+    "seq_forces.{r}.dense_mlp.{j}.linear.weight": "force_residuals.{r}.{j}.weight",
+    "dense_rbf_F.linear.weight": "force_radial.weight",
+    "scale_rbf_F.scale_factor": "force_scale.factor",
+}
+"""Below ``backbone.out_blocks.{b}.`` there and ``backbone.outputs.{b}.`` here."""
+
+BACKBONE_NAMES = {
+    "edge_emb": {"bases.edge_emb.dense.linear.weight": "edge_embedding.weight"},
+    "out_mlp": {
+        "out_mlp_E.out_mlp.0.linear.weight": "energy_mlp.0.weight",
+        "out_mlp_E.out_mlp.{r}.dense_mlp.{j}.linear.weight": (
+            "energy_mlp.{r}.{j}.weight"
+        ),
+        "out_mlp_F.out_mlp.0.linear.weight": "force_mlp.0.weight",
+        "out_mlp_F.out_mlp.{r}.dense_mlp.{j}.linear.weight": "force_mlp.{r}.{j}.weight",
+    },
+}
+"""The rest, below ``backbone.`` on both sides."""
+
+RADIAL_ALIASES = (
+    "radial_basis",
+    "cbf_basis_qint.radial_basis",
+    "sbf_basis_qint.radial_basis",
+    "radial_basis_aeaint",
+    "cbf_basis_aeint.radial_basis",
+    "cbf_basis_eaint.radial_basis",
+    "radial_basis_aint",
+    "cbf_basis_tint.radial_basis",
+)
+"""Published modules below ``backbone.bases.`` that hold equal ``rbf.offset`` and
+``rbf.temps``; the first stands for all."""
+
+ALIASES = (
+    *(
+        (rf"(backbone\.bases\.){re.escape(name)}(\.rbf\.\w+)", r"\1radial_basis\2")
+        for name in RADIAL_ALIASES[1:]
+    ),
+    (r"(backbone\.out_blocks\.\d+\.)seq_energy_pre(\..+)", r"\1layers\2"),
+)
+"""Second names of one tensor: pattern of the alias, the name that stands for it."""
+
+COUNTERS = "task_steps."
+"""Published names that are counters of the training run, not weights."""
+
+
+def _backbone_rows() -> dict[str, str]:
+    rows = {}
+    for theirs, ours, table in (
+        ("bases.", "bases.", BASES_NAMES),
+        ("int_blocks.{b}.", "blocks.{b}.", BLOCK_NAMES),
+        ("out_blocks.{b}.", "outputs.{b}.", OUTPUT_NAMES),
+        ("", "", BACKBONE_NAMES["edge_emb"]),
+        ("", "", BACKBONE_NAMES["out_mlp"]),
+    ):
+        for there, here in table.items():
+            rows[f"backbone.{theirs}{there}"] = f"backbone.{ours}{here}"
+    return rows
+
+
+_LAYOUT_ROWS: dict[Layout, dict[str, str]] = {
+    "pretraining": PRETRAINING_NAMES | _backbone_rows(),
+    "fine_tuning": FINE_TUNING_NAMES | _backbone_rows(),
+}
+
+
+def published_names_to_ours(
+    names: Iterable[str], *, task_names: Sequence[str]
+) -> dict[str, str]:
+    """Return our name for every published name; several of them can share one.
+
+    Args:
+        names: Names of a published state dict, all of one model. Counters are left
+            out of the result.
+        task_names: Head names in the order of the published task index.
+
+    Raises:
+        CheckpointError: If a name has no counterpart, or a task has no name.
+    """
+    names = [name for name in names if not name.startswith(COUNTERS)]
+    is_pretraining = any(n.startswith(("output.", "embedding.atom_")) for n in names)
+    layout: Layout = "pretraining" if is_pretraining else "fine_tuning"
+    shift = int(any(n.endswith(".layers.0.linear.weight") for n in names))
+    rows = [
+        (_compile(there, task=r"\d+"), here)
+        for there, here in _LAYOUT_ROWS[layout].items()
+    ]
+    result, unknown = {}, []
+    for name in names:
+        found = _match(_resolve_alias(name), rows)
+        if found is None:
+            unknown.append(name)
+            continue
+        here, values = found
+        task = int(values.get("task", 0))
+        if "{task}" in here and task >= len(task_names):
+            raise CheckpointError(
+                f"{name!r} belongs to task {task}, but only {len(task_names)} task "
+                f"names are known: {', '.join(task_names)}"
+            )
+        if "{task}" in here:
+            values["task"] = task_names[task]
+        if "k" in values:
+            values["k"] = str(int(values["k"]) - shift)
+        result[name] = here.format(**values)
+    if unknown:
+        raise CheckpointError(
+            f"{len(unknown)} names are not those of a published JMP model: "
+            f"{first_five(unknown)}"
+        )
+    return result
+
+
+def published_to_ours(
+    state: Mapping[str, Tensor],
+    *,
+    task_names: Sequence[str],
+    check_aliases: bool = True,
+) -> dict[str, Tensor]:
+    """Rename a published state dict for :class:`JMPModel`; tensors are not copied.
+
+    Args:
+        state: Published name -> tensor.
+        task_names: Head names in the order of the published task index.
+        check_aliases: Whether all names of one tensor must hold equal numbers. If
+            not, the value that is listed first wins.
+
+    Raises:
+        CheckpointError: If a name is unknown or aliases differ.
+
+    Source:
+        GemNet-OC specification, section 11 (names), 12.1 (aliases).
+    """
+    result: dict[str, Tensor] = {}
+    names = published_names_to_ours(state, task_names=task_names)
+    for there, here in names.items():
+        value = state[there]
+        if here not in result:
+            result[here] = value
+        elif check_aliases and not _is_same(result[here], value):
+            raise CheckpointError(
+                f"{there!r} should hold the same numbers as {_resolve_alias(there)!r} "
+                "but does not; the file is damaged or was put together by hand"
+            )
+    return result
+
+
+def ours_to_published(
+    state: Mapping[str, Tensor], *, task_names: Sequence[str], layout: Layout
+) -> dict[str, Tensor]:
+    """Rename our state dict for the published model, with every alias present.
+
+    Args:
+        state: Our name -> tensor.
+        task_names: Head names in the order of the published task index.
+        layout: Which published model; "fine_tuning" takes exactly one task.
+
+    Raises:
+        CheckpointError: If a name has no counterpart in that layout.
+    """
+    if layout == "fine_tuning" and len(task_names) != 1:
+        raise CheckpointError(
+            "the published fine-tuning layout holds one task, got "
+            f"{len(task_names)}: {', '.join(task_names)}"
+        )
+    shift = int(any(name.endswith(".dense_in.weight") for name in state))
+    heads = "|".join(re.escape(name) for name in task_names)
+    rows = [
+        (_compile(here, task=heads), there)
+        for there, here in _LAYOUT_ROWS[layout].items()
+    ]
+    result, unknown = {}, []
+    for name, value in state.items():
+        found = _match(name, rows)
+        if found is None:
+            unknown.append(name)
+            continue
+        there, values = found
+        if "task" in values:
+            values["task"] = str(list(task_names).index(values["task"]))
+        if "k" in values:
+            values["k"] = str(int(values["k"]) + shift)
+        for alias in _all_names(there.format(**values)):
+            result[alias] = value
+    if unknown:
+        raise CheckpointError(
+            f"{len(unknown)} names have no place in the published {layout} layout: "
+            f"{first_five(unknown)}"
+        )
+    return result
+
+
+def model_from_state(
+    config: ModelConfig,
+    heads: Sequence[HeadSpec],
+    state: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> JMPModel:
+    """Build a model around given tensors, in evaluation mode.
+
+    Nothing is initialised first, so this is quick and draws no random numbers.
+
+    Args:
+        config: Shape of the network.
+        heads: Specification of each head.
+        state: Our name -> tensor; copied.
+        dtype: Precision of the model; None: as in ``state``.
+        device: Where the model goes.
+
+    Raises:
+        CheckpointError: If names or shapes are not those of the model.
+    """
+    with torch.device("meta"):
+        model = JMPModel(config, heads)
+    check_state(model.state_dict(), state)
+    own = {
+        name: value.to(
+            dtype=dtype if value.is_floating_point() else None, device=device, copy=True
+        )
+        for name, value in state.items()
+    }
+    model.load_state_dict(own, strict=True, assign=True)
+    return model.to(device).eval()
+
+
+def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Compare names and shapes of a state with those that a model expects.
+
+    Raises:
+        CheckpointError: With the first five missing, extra or misshapen tensors.
+    """
+    problems = []
+    missing = [name for name in expected if name not in state]
+    extra = [name for name in state if name not in expected]
+    if missing:
+        problems.append(f"{len(missing)} tensors are missing: {first_five(missing)}")
+    if extra:
+        problems.append(f"{len(extra)} are not part of the model: {first_five(extra)}")
+    wrong = [
+        f"{name} is {tuple(state[name].shape)}, should be {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if wrong:
+        problems.append(f"{len(wrong)} have another shape: {first_five(wrong)}")
+    if problems:
+        raise CheckpointError(
+            "the weights do not fit the model: "
+            + "; ".join(problems)
+            + "; check that the file belongs to this configuration"
+        )
+
+
+def first_five(names: Sequence[str]) -> str:
+    """Return the first five names, and how many there are beyond them."""
+    rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + rest
+
+
+def _compile(template: str, *, task: str) -> re.Pattern[str]:
+    """Turn a row into a pattern whose placeholders are named groups."""
+    parts = re.split(r"\{(\w+)\}", template)
+    text = ""
+    for literal, name in zip(parts[::2], [*parts[1::2], ""], strict=True):
+        text += re.escape(literal)
+        if name:
+            text += f"(?P<{name}>{task if name == 'task' else r'[0-9]+'})"
+    return re.compile(text)
+
+
+def _match(
+    name: str, rows: Sequence[tuple[re.Pattern[str], str]]
+) -> tuple[str, dict[str, str]] | None:
+    for pattern, other in rows:
+        found = pattern.fullmatch(name)
+        if found:
+            return other, found.groupdict()
+    return None
+
+
+def _resolve_alias(name: str) -> str:
+    for pattern, stands_for in ALIASES:
+        found = re.fullmatch(pattern, name)
+        if found:
+            return found.expand(stands_for)
+    return name
+
+
+def _all_names(name: str) -> list[str]:
+    """Return a published name and its aliases."""
+    radial = re.fullmatch(r"backbone\.bases\.radial_basis(\.rbf\.\w+)", name)
+    if radial:
+        return [f"backbone.bases.{alias}{radial[1]}" for alias in RADIAL_ALIASES]
+    output = re.fullmatch(r"(backbone\.out_blocks\.\d+\.)layers(\..+)", name)
+    if output:
+        return [name, f"{output[1]}seq_energy_pre{output[2]}"]
+    return [name]
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, NaN included."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
+        return True
+    return bool(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True))
