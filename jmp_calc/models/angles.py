@@ -78,11 +78,11 @@ class TripletWeights:
 
     main: Slots
     atom_edge: Slots
-    edge_to_edge: Float[Tensor, "atoms out_angular in"]
+    edge_to_edge: Float[Tensor, "atoms slots_angular slots"]
     """Rows (main slot, l), columns main slots; zero for an edge with itself."""
-    atom_to_edge: Float[Tensor, "atoms out_angular in"]
+    atom_to_edge: Float[Tensor, "atoms slots_angular ae_slots"]
     """Rows (main slot, l), columns atom_edge slots; zero for the same atom image."""
-    edge_to_atom: Float[Tensor, "atoms out_angular in"]
+    edge_to_atom: Float[Tensor, "atoms ae_slots_angular slots"]
     """Rows (atom_edge slot, l), columns main slots; likewise."""
 
 

@@ -37,7 +37,7 @@ class OutputBlock(AtomUpdate):
         shared: Shared,
     ) -> Float[Tensor, "atoms atom_dim"]:
         """Return the energy features of this depth."""
-        x = self(edge, shared.radial_output, shared)
+        x: Tensor = self(edge, shared.radial_output, shared)
         if len(self.after_atom):
             x = self.after_atom((x + atom) * INV_SQRT_2)
         return x

@@ -1,4 +1,4 @@
-"""What one forward pass shares between blocks: bases, angular weights, edge features."""
+"""What one forward pass shares between blocks: bases, angles, edge features."""
 
 from __future__ import annotations
 
@@ -59,6 +59,18 @@ class Bases(torch.nn.Module):
     """Radial basis and its projections, shared by all blocks (section 4.5)."""
 
     legendre_series: Tensor
+    # Set by name in a loop below; declared for the type checker.
+    mlp_rbf_qint: Dense
+    mlp_rbf_tint: Dense
+    mlp_rbf_aeint: Dense
+    mlp_rbf_eaint: Dense
+    mlp_rbf_h: Dense
+    mlp_rbf_out: Dense
+    mlp_rbf_aint: Dense
+    mlp_cbf_qint: FactorisedProjection
+    mlp_cbf_tint: FactorisedProjection
+    mlp_cbf_aeint: FactorisedProjection
+    mlp_cbf_eaint: FactorisedProjection
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -90,12 +102,19 @@ class Bases(torch.nn.Module):
             unit[name], scaled[name] = _unit_and_scaled(
                 graph, getattr(graph, name), dtype
             )
-        angular = {"n_spherical": n_angular, "rules": config.rules}
         triplets = triplet_weights(
-            graph, main=unit["main"], atom_edge=unit["atom_edge"], **angular
+            graph,
+            main=unit["main"],
+            atom_edge=unit["atom_edge"],
+            n_spherical=n_angular,
+            rules=config.rules,
         )
         quads = quadruplet_weights(
-            graph, main=unit["main"], quadruplet=unit["quadruplet"], **angular
+            graph,
+            main=unit["main"],
+            quadruplet=unit["quadruplet"],
+            n_spherical=n_angular,
+            rules=config.rules,
         )
         main = self.radial(scaled["main"])
         atom_edge = self.radial(scaled["atom_edge"])
@@ -146,12 +165,9 @@ class EdgeEmbedding(Dense):
         The product is taken per atom before the gather: same numbers, less work.
         """
         n = atom.shape[1]
-        w_source, w_target, w_edge = self.weight.split(
-            [n, n, self.weight.shape[1] - 2 * n], dim=1
-        )
-        linear = torch.nn.functional.linear
-        y = linear(edge, w_edge) + linear(atom, w_source)[source]
-        return scaled_silu(y + linear(atom, w_target)[target])
+        weight, linear = self.weight, torch.nn.functional.linear
+        y = linear(edge, weight[:, 2 * n :]) + linear(atom, weight[:, :n])[source]
+        return scaled_silu(y + linear(atom, weight[:, n : 2 * n])[target])
 
 
 def _unit_and_scaled(

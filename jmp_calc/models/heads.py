@@ -45,7 +45,7 @@ class EnergyForceHead(torch.nn.Module):
         Under the smooth rules each number fades with the envelope, because the hidden
         biases would otherwise leave a force at the cutoff.
         """
-        size = self.forces(edge)
+        size: Tensor = self.forces(edge)
         if self.is_smooth:
             size = size * shared.edge_envelope[:, None]
         graph = shared.graph

@@ -183,7 +183,7 @@ class JMPModel(torch.nn.Module):
 def _differentiable(
     graph: AtomGraph, needs_positions: bool, needs_strain: bool
 ) -> tuple[AtomGraph, Tensor | None, Tensor | None]:
-    """Return a graph whose coordinates carry gradients, and the leaves to differentiate.
+    """Return a graph whose coordinates carry gradients, and the leaves.
 
     The leaves are the positions and the strain, or None where not needed.
     """

@@ -55,7 +55,7 @@ class Dense(torch.nn.Linear):
 
     def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
         """Apply the layer to the last axis."""
-        y = torch.nn.functional.linear(x, self.weight)
+        y: Tensor = torch.nn.functional.linear(x, self.weight)
         return scaled_silu(y) if self.is_activated else y
 
 
@@ -67,7 +67,8 @@ class Residual(torch.nn.ModuleList):
 
     def forward(self, x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
         """Apply the layer to the last axis."""
-        return (x + self[1](self[0](x))) * INV_SQRT_2
+        y: Tensor = self[1](self[0](x))
+        return (x + y) * INV_SQRT_2
 
 
 def residual_stack(n_layers: int, width: int) -> torch.nn.Sequential:

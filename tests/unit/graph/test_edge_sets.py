@@ -79,7 +79,7 @@ def test_every_graph_of_the_smooth_rules_is_symmetric_and_has_its_cutoff(
 
 
 def test_a_pair_at_the_cutoff_keeps_both_directions() -> None:
-    """The two distances of a pair differ by rounding, the decision must not."""
+    """Two distances of a pair may differ by rounding, the decision must not."""
     rng = np.random.default_rng(0)
     for _ in range(200):
         atoms = Atoms(
@@ -145,6 +145,13 @@ def test_ties_at_a_limit_go_to_the_edge_that_comes_first() -> None:
     rules = replace(PUBLISHED, max_neighbors=8, cutoff=3.1)
     edges = build_graph(atoms, rules).quadruplet
     assert edges.shift.tolist() == [[-1, 0, 0], [0, -1, 0]]
+
+
+def test_of_two_tied_self_images_the_negative_one_brings_the_other() -> None:
+    atoms = Atoms("H", cell=[3.0] * 3, pbc=True)
+    rules = replace(PUBLISHED, max_neighbors=1, cutoff=3.1)
+    edges = build_graph(atoms, rules).main
+    assert edges.shift.tolist() == [[-1, 0, 0], [1, 0, 0]]
 
 
 def test_published_periodicity_is_that_of_the_rules_not_of_the_atoms(

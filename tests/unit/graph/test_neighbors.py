@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from oracle.neighbors import brute_force_neighbors
 
 from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.graph import neighbors
 from jmp_calc.graph.neighbors import neighbor_list
 
 FCC = np.array([[0, 1.8, 1.8], [1.8, 0, 1.8], [1.8, 1.8, 0]])
@@ -156,7 +159,21 @@ def test_an_empty_system_has_no_edges() -> None:
     assert shift.shape == (0, 3)
 
 
-def test_a_huge_sparse_cell_needs_no_huge_grid() -> None:
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The arguments of every grid search."""
+    calls: list[dict[str, Any]] = []
+    search = neighbors.neighbour_list
+
+    def spy(quantities: str, **arguments: Any) -> Any:
+        calls.append(arguments)
+        return search(quantities, **arguments)
+
+    monkeypatch.setattr(neighbors, "neighbour_list", spy)
+    return calls
+
+
+def test_a_huge_sparse_cell_needs_no_huge_grid(searches: list[dict[str, Any]]) -> None:
     """A chain along the diagonal has no direction without atoms to leave out."""
     along = np.arange(0.0, 9000, 4.5)
     positions = np.stack([along, along, along], axis=1)
@@ -164,6 +181,18 @@ def test_a_huge_sparse_cell_needs_no_huge_grid() -> None:
         positions, np.eye(3) * 9000, np.ones(3, dtype=bool), cutoff=8.0
     )
     assert len(source) == 2 * len(along)
+    volume = np.linalg.det(searches[0]["cell"])
+    assert volume / searches[0]["cutoff"] ** 3 < 1.1e7
+
+
+@pytest.mark.parametrize("is_periodic", [False, True])
+def test_an_atom_that_left_does_not_widen_the_search(
+    is_periodic: bool, searches: list[dict[str, Any]]
+) -> None:
+    positions = np.array([*_random(20) * 8, [3e5, 4e5, 5e5]])
+    neighbor_list(positions, np.eye(3) * 1e6, np.full(3, is_periodic), cutoff=5.0)
+    assert searches[0]["cutoff"] < 5.01
+    assert np.linalg.det(searches[0]["cell"]) < 30**3
 
 
 def test_coordinates_that_are_not_finite_are_refused() -> None:

@@ -90,8 +90,9 @@ def test_round_trip_keeps_every_tensor_in_its_place(n_edge: int) -> None:
     published = ours_to_published(ours, task_names=("b", "a"), layout="pretraining")
     first = "backbone.out_blocks.0.layers.0.linear.weight"
     assert (first in published) == (n_edge != config.emb_size_atom)
-    assert published["output.out_energy.1.0.weight"] is (
-        ours["head_layers.a.energy.0.weight"]
+    assert (
+        published["output.out_energy.1.0.weight"]
+        is (ours["head_layers.a.energy.0.weight"])
     )
     back = published_to_ours(published, task_names=("b", "a"))
     assert {k: v.item() for k, v in back.items()} == {

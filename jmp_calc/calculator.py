@@ -1,0 +1,391 @@
+"""JMPCalculator: ASE atoms to graph, graph to model, predictions to ASE results."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import (
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+)
+from jaxtyping import Float, Int
+
+from jmp_calc.decision import Decision, decide
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
+from jmp_calc.evaluation import (
+    Task,
+    checked_device,
+    describe_atoms,
+    predict,
+    split_into_batches,
+)
+from jmp_calc.graph.build import build_graph
+from jmp_calc.head_choice import check_elements, check_name, force_kind, model_name
+from jmp_calc.head_notes import charge_and_spin, head_notes
+from jmp_calc.models.config import ForceKind
+from jmp_calc.models.jmp import JMPModel
+from jmp_calc.pretrained import load_model
+from jmp_calc.tags import read_tags
+
+Tags = Literal["auto", "atoms"] | Sequence[int] | Int[np.ndarray, " atoms"]
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_PROPERTIES = ["energy", "free_energy", "energies", "forces", "stress"]
+
+_logger = logging.getLogger(__name__)
+
+
+class JMPCalculator(Calculator):
+    """Energies, forces and stress of a JMP model for ASE.
+
+    Head and tags of a structure are decided when it is first computed, and kept while
+    it moves, so that a run stays on one energy surface when bonds break. They are
+    decided anew for other numbers or periodicity, for another Atoms object with
+    another geometry, and after ``atoms.calc = calculator``.
+
+    Args:
+        model: Name of a pretrained model, path of a weights file, or a loaded model,
+            which is copied and not changed.
+        head: Name of the task. By default the head whose domain and elements cover the
+            structure; it is logged, and ``describe`` says which it is.
+        forces: "gradient" (minus the derivative of the energy) or "direct"; None: the
+            kind that the head was trained for.
+        tags: OC20 tags (0 sub-surface, 1 surface, 2 adsorbate), which only heads of
+            published weights look at: "auto" finds them from the geometry
+            (:func:`jmp_calc.tags.guess_tags`), "atoms" reads ``atoms.get_tags()``,
+            which must follow OC20 and not ASE's builders; or one tag per atom.
+        device: "cpu", "cuda" or "cuda:1".
+        dtype: Precision of the network, "float32" or "float64". Coordinates, reference
+            energies and sums are float64 in either case.
+        offline: Whether to fail rather than to download weights.
+
+    Raises:
+        ArgumentError: If an argument is not one of those allowed.
+        CheckpointError: If the weights file is damaged or foreign.
+        DownloadError: If the weights could not be fetched.
+    """
+
+    implemented_properties = list(_PROPERTIES)  # noqa: RUF012 (ASE's)
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012 (ASE's)
+
+    def __init__(
+        self,
+        model: str | Path | JMPModel = "jmp-nano",
+        *,
+        head: str | None = None,
+        forces: ForceKind | None = None,
+        tags: Tags = "auto",
+        device: str = "cpu",
+        dtype: Literal["float32", "float64"] = "float32",
+        offline: bool = False,
+    ) -> None:
+        _check_arguments(forces, tags, dtype)
+        target = checked_device(device)
+        super().__init__()  # type: ignore[no-untyped-call]  # ASE
+        if isinstance(model, JMPModel):
+            given, loaded = model_name(model), copy.deepcopy(model)
+        else:
+            given, loaded = str(model), load_model(model, offline=offline)
+        check_name(loaded, head)
+        if head is not None:
+            force_kind(loaded.heads[head], forces)
+        loaded = loaded.to(device=target, dtype=_DTYPES[dtype])
+        self.model = loaded.eval().requires_grad_(False)
+        self.parameters = {
+            "model": given,
+            "head": head,
+            "forces": forces,
+            "tags": tags if isinstance(tags, str) else [int(tag) for tag in tags],
+            "device": str(target),
+            "dtype": dtype,
+        }
+        self._decision: Decision | None = None
+        self._has_warned = False
+        self._announced: set[str] = set()
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute properties of a structure into ``results``; called by ASE.
+
+        Energy and energies are always computed, forces and stress where asked for, and
+        gradient forces along with the stress, because they come at no cost.
+
+        Args:
+            atoms: The structure; None: the last one.
+            properties: Names of ``implemented_properties``.
+            system_changes: What has changed; not used.
+
+        Raises:
+            UnsupportedSystemError: If the model cannot or must not be used for it.
+            PropertyNotImplementedError: If stress is asked for and the structure is not
+                periodic in three directions.
+            ArgumentError: If there is no structure.
+        """
+        if atoms is None:
+            atoms = self.atoms
+        if atoms is None:
+            raise ArgumentError("there is no structure yet; give one as atoms=")
+        super().calculate(  # type: ignore[no-untyped-call]  # ASE
+            atoms, list(properties), list(system_changes)
+        )
+        decision = self._recall(atoms)
+        task = self._task(atoms, decision, properties)
+        self._decision = decision
+        self._announce(atoms, decision)
+        self.results.update(predict(self.model, [task])[0])
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what has changed since the last calculation, tags included.
+
+        Args:
+            atoms: The structure.
+            tol: Largest difference that is none.
+        """
+        changes: list[str] = super().check_state(  # type: ignore[no-untyped-call]  # ASE
+            atoms, tol=tol
+        )
+        if (
+            self.parameters["tags"] == "atoms"
+            and self.atoms is not None
+            and not np.array_equal(self.atoms.get_tags(), atoms.get_tags())
+        ):
+            changes.append("tags")
+        return changes
+
+    def set(self, **changes: Any) -> dict[str, Any]:
+        """Refuse to change settings; called by ASE.
+
+        Args:
+            **changes: Settings to change.
+
+        Raises:
+            ArgumentError: If there are any.
+        """
+        if changes:
+            raise ArgumentError(
+                f"cannot set {', '.join(changes)}: the settings of a calculator are "
+                "fixed; make a new JMPCalculator"
+            )
+        return {}
+
+    def set_atoms(self, atoms: Atoms) -> None:
+        """Check elements and forget earlier decisions; called by ``atoms.calc =``.
+
+        Args:
+            atoms: The structure that the calculator is attached to.
+
+        Raises:
+            UnsupportedSystemError: If an element is unknown to the model.
+        """
+        check_elements(self.model, atoms, self.parameters["head"])
+        self._decision = None
+
+    def describe(self, atoms: Atoms) -> dict[str, Any]:
+        """Return what a structure is computed with.
+
+        Args:
+            atoms: The structure.
+
+        Returns:
+            ``model``, ``head``, ``level_of_theory``, ``forces`` ("gradient" or
+            "direct"), ``is_conservative``, ``weights_sha256`` and ``licence`` (None if
+            not known), and ``notes``: a list of sentences on what to be aware of.
+
+        Raises:
+            UnsupportedSystemError: If no head, or more than one, fits.
+        """
+        decision = self._recall(atoms)
+        spec, info = decision.choice.spec, self.model.info
+        return {
+            "model": self.parameters["model"],
+            "head": spec.name,
+            "level_of_theory": spec.level_of_theory,
+            "forces": decision.choice.forces,
+            "is_conservative": decision.choice.forces == "gradient",
+            "weights_sha256": info.get("weights_sha256"),
+            "licence": info.get("licence", spec.licence),
+            "notes": head_notes(atoms, decision.choice, self._tags(atoms, decision)),
+        }
+
+    def get_descriptors(self, atoms: Atoms) -> Float[np.ndarray, "atoms dim"]:
+        """Return the features of each atom that the energy heads read.
+
+        Args:
+            atoms: The structure.
+
+        Raises:
+            UnsupportedSystemError: If the model cannot or must not be used for it.
+        """
+        task = self._task(atoms, self._recall(atoms), ("energy",))
+        return describe_atoms(self.model, task.graph)
+
+    def evaluate(
+        self,
+        list_of_atoms: Sequence[Atoms],
+        properties: Sequence[str] = ("energy", "forces"),
+    ) -> list[dict[str, Any]]:
+        """Compute many structures, several at a time; the cache is left as it is.
+
+        Head and tags are decided for each structure on its own.
+
+        Args:
+            list_of_atoms: Structures, of any kinds.
+            properties: Names of ``implemented_properties``.
+
+        Returns:
+            One dictionary per structure with the properties, the name of its ``head``,
+            and its ``force_kind``.
+
+        Raises:
+            ArgumentError: If there is no such property.
+            UnsupportedSystemError: If the model cannot or must not be used for a
+                structure; its number is added as a note.
+            PropertyNotImplementedError: If stress is asked for and a structure is not
+                periodic in three directions.
+        """
+        for name in properties:
+            if name not in _PROPERTIES:
+                raise ArgumentError(
+                    f"unknown property {name!r}; choose from {', '.join(_PROPERTIES)}"
+                    + did_you_mean(name, _PROPERTIES)
+                )
+        results: list[dict[str, Any]] = [{} for _ in list_of_atoms]
+        tasks = (
+            (number, self._numbered_task(number, atoms, properties, results))
+            for number, atoms in enumerate(list_of_atoms)
+        )
+        for batch in split_into_batches(tasks):
+            found = predict(self.model, [task for _, task in batch])
+            for (number, _), result in zip(batch, found, strict=True):
+                results[number] |= {name: result[name] for name in properties}
+        return results
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Which object is in motion means nothing in another process.
+        return {**self.__dict__, "_decision": None}
+
+    def _get_name(self) -> str:
+        return "jmp"
+
+    def _numbered_task(
+        self,
+        number: int,
+        atoms: Atoms,
+        properties: Sequence[str],
+        results: list[dict[str, Any]],
+    ) -> Task:
+        try:
+            decision = self._decide(atoms)
+            task = self._task(atoms, decision, properties)
+        except UnsupportedSystemError as error:
+            error.add_note(f"this is structure {number} of the list")
+            raise
+        self._announce(atoms, decision)
+        results[number]["head"] = task.spec.name
+        results[number]["force_kind"] = decision.choice.forces
+        return task
+
+    def _decide(self, atoms: Atoms) -> Decision:
+        settings = self.parameters
+        return decide(
+            self.model, atoms, head=settings["head"], forces=settings["forces"]
+        )
+
+    def _recall(self, atoms: Atoms) -> Decision:
+        """Return what was decided about a structure, or decide."""
+        decision = self._decision
+        if decision is None or not decision.holds_for(atoms):
+            return self._decide(atoms)
+        return decision.moved_to(atoms)
+
+    def _task(
+        self, atoms: Atoms, decision: Decision, properties: Sequence[str]
+    ) -> Task:
+        self._warn_ignored(atoms)
+        choice, has_stress = decision.choice, "stress" in properties
+        spec = choice.spec
+        if has_stress and (not atoms.pbc.all() or spec.graph.is_periodic is False):
+            raise PropertyNotImplementedError(
+                "stress needs a structure that is periodic in three directions, and a "
+                f"head that sees it; pbc is {atoms.pbc.tolist()} and the head is "
+                f"{spec.name!r}"
+            )
+        # with the stress, gradient forces come at no cost
+        has_forces = "forces" in properties or (
+            has_stress and choice.forces == "gradient"
+        )
+        return Task(
+            graph=build_graph(atoms, spec.graph, tags=self._tags(atoms, decision)),
+            spec=spec,
+            forces=choice.forces if has_forces else None,
+            has_stress=has_stress,
+        )
+
+    def _tags(
+        self, atoms: Atoms, decision: Decision
+    ) -> Int[np.ndarray, " atoms"] | None:
+        given = self.parameters["tags"]
+        if given == "auto":
+            return decision.guessed_tags
+        return read_tags(
+            atoms.get_tags() if given == "atoms" else given,
+            len(atoms),
+            has_filter=decision.choice.spec.graph.quadruplet_tags is not None,
+        )
+
+    def _warn_ignored(self, atoms: Atoms) -> None:
+        ignored = charge_and_spin(atoms)
+        if ignored and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"atoms.info has {ignored}, which JMP models do not know: the result "
+                "is what similar training structures would have",
+                stacklevel=2,
+            )
+
+    def _announce(self, atoms: Atoms, decision: Decision) -> None:
+        """Log once per head what is computed with, and what to be aware of."""
+        choice = decision.choice
+        if choice.spec.name in self._announced:
+            return
+        self._announced.add(choice.spec.name)
+        _logger.info(
+            "%s: head %r (%s) %s, %s forces (%s)",
+            self.parameters["model"],
+            choice.spec.name,
+            choice.spec.level_of_theory,
+            "chosen by default" if choice.is_automatic else "as asked for",
+            choice.forces,
+            "conservative" if choice.forces == "gradient" else "not conservative",
+        )
+        for note in head_notes(atoms, choice, self._tags(atoms, decision)):
+            _logger.info("%s", note)
+
+
+def _check_arguments(forces: Any, tags: Any, dtype: Any) -> None:
+    for name, given, allowed in (
+        ("forces", forces, (None, "gradient", "direct")),
+        ("dtype", dtype, tuple(_DTYPES)),
+    ):
+        if given not in allowed:
+            raise ArgumentError(
+                f"{name} is {given!r}; choose from "
+                f"{', '.join(repr(value) for value in allowed)}"
+            )
+    if isinstance(tags, str) and tags not in ("auto", "atoms"):
+        raise ArgumentError(
+            f"tags is {tags!r}; choose 'auto', 'atoms', or give one tag per atom"
+        )

@@ -1,0 +1,155 @@
+"""The ``jmp-md`` command: a table of verbs, and errors made into exit codes.
+
+A verb is imported when it is called, so that ``jmp-md --help`` is instant; nothing here
+imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from jmp_calc.errors import JMPError, did_you_mean
+
+EXIT_DONE = 0
+"""The job is done."""
+EXIT_BUG = 1
+"""An error that nobody foresaw; Python prints the traceback."""
+EXIT_USAGE = 2
+"""Wrong usage or input; one line says what to do."""
+EXIT_NOT_CONVERGED = 3
+"""An iteration ended without reaching its goal."""
+EXIT_UNSTABLE = 4
+"""A simulation exploded; what it did until then is kept."""
+EXIT_INTERRUPTED = 130
+"""Stopped by Ctrl-C; what was done until then is kept."""
+
+VERBS: dict[str, tuple[str, str]] = {
+    "run": ("jmp_calc.cli.run:run", "Molecular dynamics from a structure file."),
+    "models": ("jmp_calc.cli.models:models", "List, download and check weights."),
+}
+"""Verb -> where its command is (module:function), and its line in the help."""
+
+
+class VerbGroup(click.Group):
+    """A group that imports a verb only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's)
+        """Return the names of all verbs."""
+        return list(VERBS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 (click's)
+        cmd_name: str,
+    ) -> click.Command | None:
+        """Import and return a verb, or None if there is none of that name."""
+        if cmd_name not in VERBS:
+            return None
+        module, function = VERBS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), function)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb that is called, or say which there are."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            ctx.fail(
+                f"no verb {args[0]!r}; choose one of {', '.join(VERBS)}"
+                f"{did_you_mean(args[0], VERBS)}"
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 (click's)
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """Write the table of verbs without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+
+def print_version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:
+    """Print the version and exit, as callback of an option ``--version``."""
+    if not is_asked:
+        return
+    from importlib import metadata
+
+    try:
+        version = metadata.version("jmp-calc")
+    except metadata.PackageNotFoundError:
+        version = "(not installed)"
+    click.echo(f"{ctx.info_name} {version}")
+    ctx.exit()
+
+
+@click.group(
+    name="jmp-md",
+    cls=VerbGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Print the version and exit.",
+)
+def jmp_md() -> None:
+    """Simulations with JMP models. See 'jmp-md VERB --help'."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``jmp-md`` and return its exit code.
+
+    Args:
+        arguments: Words after the program's name; None takes those of the process.
+    """
+    return run_group(jmp_md, "jmp-md", arguments)
+
+
+def run_group(
+    group: click.Group, name: str, arguments: Sequence[str] | None = None
+) -> int:
+    """Run a command and return its exit code.
+
+    Errors that the user can act on become one line on stderr; others are bugs and
+    are raised.
+
+    Args:
+        group: The command.
+        name: What it is called on the command line.
+        arguments: Words after the program's name; None takes those of the process.
+    """
+    try:
+        code = group.main(
+            args=None if arguments is None else list(arguments),
+            prog_name=name,
+            standalone_mode=False,
+        )
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print(f"{name}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except JMPError as error:
+        notes = getattr(error, "__notes__", [])
+        text = "; ".join([str(error), *notes])
+    except (
+        FileNotFoundError,
+        IsADirectoryError,
+        NotADirectoryError,
+        PermissionError,
+    ) as error:
+        text = f"{error.strerror}: {error.filename}"
+    else:
+        return code if isinstance(code, int) else EXIT_DONE
+    print(f"{name}: error: {' '.join(text.split())}", file=sys.stderr)
+    return EXIT_USAGE

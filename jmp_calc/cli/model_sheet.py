@@ -1,0 +1,142 @@
+"""What a weights file says about itself, as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ase.data import chemical_symbols
+
+from jmp_calc.models.config import SIZES, GraphRules
+from jmp_calc.pretrained.loading import OUR_SUFFIX
+from jmp_calc.pretrained.transfer import size_text
+
+_DOMAIN = {
+    "molecule": "molecules and clusters",
+    "surface": "surfaces",
+    "bulk": "bulk materials",
+}
+_PERIODIC = {
+    None: "as the structure says",
+    True: "always, in all three directions",
+    False: "never; a cell is ignored",
+}
+_OWN_LINES = ("name", "licence", "citation", "training", "path", "weights_sha256")
+
+
+def print_sheet(path: Path, *, name: str | None = None, about: str = "") -> None:
+    """Print everything readable in the header of a weights file.
+
+    Args:
+        path: One of our files, or one in the published layout.
+        name: What the model is called; None: as the file says.
+        about: A line of description.
+    """
+    header = _read(path)
+    info = header["info"]
+    print(f"{name or info.get('name', path.stem)}{': ' + about if about else ''}\n")
+    _print_lines(
+        {
+            "file": f"{path} ({size_text(path.stat().st_size)})",
+            "sha256": info["weights_sha256"],
+            "licence": info.get("licence", "not stated"),
+            "citation": info.get("citation"),
+            "network": _network(header["config"]),
+            "units": ", ".join(f"{key} {unit}" for key, unit in header["units"].items()),
+        }
+    )
+    for head in header["heads"]:
+        print(f"\nhead {head['name']}{' (default)' if head['is_default'] else ''}")
+        _print_lines(_head_lines(head), indent="  ")
+    if info.get("training"):
+        print("\ntraining")
+        _print_tree(info["training"])
+    more = {key: value for key, value in info.items() if key not in _OWN_LINES}
+    if more:
+        print("\nmore")
+        _print_tree(more)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from jmp_calc.models import weights
+
+    if path.suffix == OUR_SUFFIX:
+        header = weights.read_header(path)
+        header["info"]["weights_sha256"] = weights.weights_hash(path)
+        return header
+    from jmp_calc.models.published import load_published
+
+    # the heads are the same for any choice of weights; not every file has an average
+    model = load_published(path, ema="none")
+    return {
+        "config": asdict(model.config),
+        "heads": [asdict(spec) for spec in model.heads.values()],
+        "units": weights.UNITS,
+        "info": {key: value for key, value in model.info.items() if key != "training"},
+    }
+
+
+def _network(config: Mapping[str, Any]) -> str:
+    sizes = [
+        name
+        for name, size in SIZES.items()
+        if all(
+            config[key] == value
+            for key, value in asdict(size).items()
+            if key not in ("rules", "has_direct_forces")
+        )
+    ]
+    return (
+        f"GemNet-OC, size {sizes[0] if sizes else 'of its own'} (interaction blocks: "
+        f"{config['num_blocks']}, width of atoms: {config['emb_size_atom']}, of edges: "
+        f"{config['emb_size_edge']}); {config['rules']} rules"
+    )
+
+
+def _head_lines(head: Mapping[str, Any]) -> dict[str, str | None]:
+    rules = GraphRules(**head["graph"])
+    references = head["references"]
+    elements = [chemical_symbols[z] for z in head["elements"]]
+    limits = rules.neighbor_limits
+    return {
+        "for": _DOMAIN[head["domain"]],
+        "theory": head["level_of_theory"],
+        "elements": " ".join(elements) or "not recorded",
+        "energy": "relative: comparable at equal composition only, until 'jmp-md models "
+        "fit-references'"
+        if references is None
+        else f"absolute, with reference energies of {len(references)} elements",
+        "forces": _forces(head),
+        "cutoffs": _by_graph(rules.cutoffs, " Å"),
+        "neighbors": "no limit" if limits is None else "at most " + _by_graph(limits),
+        "periodic": _PERIODIC[rules.is_periodic],
+        "licence": None if head["licence"] == "not stated" else head["licence"],
+    }
+
+
+def _forces(head: Mapping[str, Any]) -> str:
+    if head["forces"] == "direct":
+        return "direct, not conservative; gradient forces are untrained"
+    more = "; direct forces exist" if head["has_direct_forces"] else ""
+    return f"gradient of the energy, conservative{more}"
+
+
+def _by_graph(values: Mapping[str, float], unit: str = "") -> str:
+    if len(set(values.values())) == 1:
+        return f"{next(iter(values.values())):g}{unit} in all graphs"
+    parts = (f"{name.replace('_', '-')} {value:g}" for name, value in values.items())
+    return ", ".join(parts) + unit
+
+
+def _print_lines(lines: Mapping[str, str | None], indent: str = "") -> None:
+    for label, text in lines.items():
+        if text is not None:
+            print(f"{indent}{label:12s}{text}")
+
+
+def _print_tree(data: Mapping[str, Any]) -> None:
+    text = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=88)
+    print("".join(f"  {line}\n" for line in text.splitlines()), end="")

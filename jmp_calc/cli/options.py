@@ -1,0 +1,190 @@
+"""Command line options made from settings dataclasses, and those that verbs share."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from ase import Atoms
+
+from jmp_calc.errors import DataError
+
+READ_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    StopIteration,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What ASE's readers are known to raise on a file that is not what they expect."""
+
+COMMON_FORMATS = "extended XYZ (.xyz), .traj, .cif, .pdb, POSCAR, .gen, .xsf, .json"
+"""Some formats that ASE reads, for messages."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelOptions:
+    """Which model computes energies and forces, and how."""
+
+    model: str = "jmp-nano"
+    """Name from 'jmp-md models', or the path of a weights file."""
+    head: str | None = None
+    """Task of the model; by default the one that covers the structure."""
+    forces: Literal["gradient", "direct"] | None = None
+    """Force kind; by default the one that the head was trained for."""
+    device: str = "cpu"
+    """Where to compute: cpu, cuda, cuda:1, mps."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision of the network."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A structure file and which of its structures is meant."""
+
+    path: Path
+    """Any file that ASE reads."""
+    frame: int = -1
+    """Structure to take from a file with several: 0 is the first, -1 the last."""
+
+    def load(self) -> Atoms:
+        """Read the structure.
+
+        Raises:
+            DataError: If there is no such file, or ASE finds no structure in it.
+        """
+        import ase.io
+        from ase.io.formats import UnknownFileTypeError
+
+        if not self.path.is_file():
+            problem = "is a folder" if self.path.is_dir() else "does not exist"
+            raise DataError(f"{self.path} {problem}; give a structure file")
+        try:
+            atoms = ase.io.read(self.path, index=self.frame)
+        except (*READ_ERRORS, ase.io.ParseError, UnknownFileTypeError) as error:
+            raise DataError(
+                f"cannot read structure {self.frame} of {self.path} "
+                f"({type(error).__name__}: {error}); any "
+                f"format that ASE knows will do, such as {COMMON_FORMATS}; "
+                "'ase info --formats' lists them all"
+            ) from error
+        if not isinstance(atoms, Atoms) or len(atoms) == 0:
+            raise DataError(f"{self.path} holds no atoms; give a structure file")
+        return atoms
+
+
+def source_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument INPUT and ``--frame``; the command gets ``source``."""
+    help_of = field_help(Source)
+
+    @click.argument("input", type=click.Path(path_type=Path))
+    @click.option(
+        "--frame",
+        type=int,
+        default=Source.__dataclass_fields__["frame"].default,
+        show_default=True,
+        help=help_of["frame"],
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, **values: Any) -> Any:
+        source = Source(path=values.pop("input"), frame=values.pop("frame"))
+        return command(*args, source=source, **values)
+
+    return wrapped
+
+
+def settings_options(
+    settings: type,
+    name: str,
+    *,
+    choices: Mapping[str, Sequence[str]] | None = None,
+    aliases: Mapping[str, str] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that gives a command one option per field of a dataclass.
+
+    Name, default, unit and help are those of the field; the command gets the
+    dataclass, checked, as one keyword argument.
+
+    Args:
+        settings: A dataclass with defaults and a docstring under each field.
+        name: Keyword argument of the command.
+        choices: Allowed values of text fields, where the type does not say them.
+        aliases: Second option name by field.
+    """
+    names = [field.name for field in dataclasses.fields(settings)]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def wrapped(*args: Any, **values: Any) -> Any:
+            chosen = settings(**{field: values.pop(field) for field in names})
+            return command(*args, **{name: chosen}, **values)
+
+        options = _options(settings, choices or {}, aliases or {})
+        # a decorator applied later is listed earlier
+        for option in reversed(options):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate
+
+
+def field_help(settings: type) -> dict[str, str]:
+    """Return the docstring under each field of a class, on one line."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(settings))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found: dict[str, str] = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            found[field.target.id] = " ".join(str(text.value.value).split())
+    return found
+
+
+def _options(
+    settings: type, choices: Mapping[str, Sequence[str]], aliases: Mapping[str, str]
+) -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+    help_of = field_help(settings)
+    type_of = typing.get_type_hints(settings)
+    return [
+        click.option(
+            "--" + field.name.replace("_", "-"),
+            *([aliases[field.name]] if field.name in aliases else []),
+            field.name,
+            type=_click_type(type_of[field.name], choices.get(field.name)),
+            default=field.default,
+            show_default=field.default is not None,
+            help=help_of[field.name],
+        )
+        for field in dataclasses.fields(settings)
+    ]
+
+
+def _click_type(hint: Any, choices: Sequence[str] | None) -> Any:
+    """Return the click type of a field's type."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        # "x or None": the option is simply not given
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+    return click.Choice(list(choices)) if choices else hint

@@ -1,0 +1,236 @@
+"""``jmp-md models fit-references``: make the energies of a head absolute."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from jaxtyping import Float
+from tqdm import tqdm
+
+from jmp_calc.cli.options import READ_ERRORS
+from jmp_calc.errors import ArgumentError, DataError, did_you_mean
+from jmp_calc.pretrained.loading import OUR_SUFFIX, load_model, locate
+from jmp_calc.pretrained.transfer import size_text
+
+if TYPE_CHECKING:
+    # torch is imported when the command runs, not for its help
+    from jmp_calc.models.jmp import JMPModel
+    from jmp_calc.models.references import ReferenceFit
+
+_CHUNK = 16
+"""Structures between two moves of the progress bar."""
+
+
+@click.command(name="fit-references")
+@click.argument("model")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help=f"New weights file ({OUR_SUFFIX}); MODEL itself is not changed.",
+)
+@click.option("--head", help="Head to fit; may be left out if the model has only one.")
+@click.option(
+    "--energy-key",
+    help="Name of the label in the info of a structure; by default REF_energy, then "
+    "the calculator's energy, then energy.",
+)
+@click.option(
+    "--ema",
+    type=click.Choice(["full", "paper", "none"]),
+    default="full",
+    show_default=True,
+    help="Weights to take from a published file: the running average, the mixture of "
+    "the published loader, or the last step.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file at --out.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute.")
+def fit_references(
+    *,
+    model: str,
+    file: Path,
+    out: Path,
+    head: str | None,
+    energy_key: str | None,
+    ema: Literal["full", "paper", "none"],
+    overwrite: bool,
+    device: str,
+) -> None:
+    """Fit reference energies of the elements, so that energies become absolute.
+
+    MODEL is a name or a weights file; FILE holds structures with energies, in any
+    format that ASE reads. Fitted is, by least squares over all structures, what the
+    labels have more than the model; the new file has these references in place of any
+    old ones.
+    """
+    _check_out(out, overwrite=overwrite)
+    frames = _read(file)
+    labels = _labels(frames, file, energy_key)
+    source = locate(model)
+    network = load_model(model, ema=ema)
+    spec = network.heads[_choose_head(network, head)]
+    name = str(network.info.get("name", source.stem))
+
+    from jmp_calc.models.references import fit_references as fit
+    from jmp_calc.models.references import sum_of_references
+    from jmp_calc.models.weights import save_weights
+
+    numbers = [atoms.numbers for atoms in frames]
+    network.heads[spec.name] = replace(spec, references=None)
+    energies = _energies(network, frames, head=spec.name, device=device)
+    result = fit(numbers, labels - energies)
+    before = labels - energies - sum_of_references(numbers, spec.references or {})
+    sizes = np.array([len(atoms) for atoms in frames])
+    error = {
+        "before": float(np.abs(before / sizes).mean()),
+        "after": float(np.abs(result.residual / sizes).mean()),
+    }
+    network.heads[spec.name] = replace(spec, references=result.references)
+    network.info = {
+        **network.info,
+        "name": out.stem,
+        "references": {
+            **network.info.get("references", {}),
+            spec.name: {
+                "fitted_to": file.name,
+                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+                "structures": len(frames),
+                "of_model": name,
+                "of_weights_sha256": network.info.get("weights_sha256"),
+                "mean_absolute_error_eV_per_atom": error["after"],
+            },
+        },
+    }
+    save_weights(network.cpu(), out)
+    print(f"{'labels':12s}{file}: {len(frames)} structures, {sizes.sum()} atoms")
+    print(f"{'model':12s}{name}, head {spec.name} ({spec.level_of_theory})")
+    _print_fit(result, frames, spec.references or {})
+    for unit, divisor in (("eV", np.ones_like(sizes)), ("eV/atom", sizes)):
+        old, new = (np.abs(x / divisor).mean() for x in (before, result.residual))
+        print(f"{'error':12s}{old:.4g} -> {new:.4g} {unit} (mean absolute)")
+    print(f"{'written':12s}{out} ({size_text(out.stat().st_size)})")
+    print(f"{'use':12s}jmp-md run INPUT --model {out} --head {spec.name}")
+    _warn(result, lost=set(spec.references or {}) - set(result.references))
+
+
+def _check_out(out: Path, *, overwrite: bool) -> None:
+    if out.suffix != OUR_SUFFIX:
+        raise ArgumentError(
+            f"--out is {out}; weights files end in {OUR_SUFFIX}, so give "
+            f"{out.with_suffix(OUR_SUFFIX)}"
+        )
+    if out.exists() and not overwrite:
+        raise ArgumentError(
+            f"{out} exists; give another --out, or --overwrite to replace it"
+        )
+
+
+def _read(file: Path) -> list[Atoms]:
+    import ase.io
+    from ase.io.formats import UnknownFileTypeError
+
+    if not file.is_file():
+        problem = "is a folder" if file.is_dir() else "does not exist"
+        raise DataError(f"{file} {problem}; give a file of labelled structures")
+    try:
+        frames = ase.io.read(file, index=":")
+    except (*READ_ERRORS, ase.io.ParseError, UnknownFileTypeError) as error:
+        raise DataError(
+            f"cannot read structures from {file} ({type(error).__name__}: {error}); "
+            "give a file that ASE reads, such as extended XYZ with REF_energy"
+        ) from error
+    frames = [atoms for atoms in frames if isinstance(atoms, Atoms) and len(atoms)]
+    if not frames:
+        raise DataError(f"{file} holds no atoms; give a file of labelled structures")
+    return frames
+
+
+def _labels(
+    frames: Sequence[Atoms], file: Path, key: str | None
+) -> Float[np.ndarray, " systems"]:
+    from jmp_calc.models.references import energy_label
+
+    labels = []
+    for number, atoms in enumerate(frames):
+        try:
+            labels.append(energy_label(atoms, key=key))
+        except DataError as error:
+            raise DataError(
+                f"structure {number} of {file}: {error}; --energy-key names another key"
+            ) from error
+    return np.array(labels, dtype=np.float64)
+
+
+def _choose_head(network: JMPModel, head: str | None) -> str:
+    if head is None and len(network.heads) == 1:
+        return next(iter(network.heads))
+    if head not in network.heads:
+        problem = "say which by --head" if head is None else f"there is no {head!r}"
+        raise ArgumentError(
+            f"this model has the heads {', '.join(network.heads)}; {problem}"
+            f"{did_you_mean(head or '', network.heads)}"
+        )
+    return head
+
+
+def _energies(
+    network: JMPModel, frames: Sequence[Atoms], *, head: str, device: str
+) -> Float[np.ndarray, " systems"]:
+    """Return the energies that the calculator gives, so that the references fit it."""
+    from jmp_calc.calculator import JMPCalculator
+
+    calculator = JMPCalculator(network, head=head, device=device)
+    energies: list[float] = []
+    with tqdm(total=len(frames), unit="structure", disable=None, leave=False) as bar:
+        for start in range(0, len(frames), _CHUNK):
+            chunk = list(frames[start : start + _CHUNK])
+            results: list[dict[str, Any]] = calculator.evaluate(
+                chunk, properties=["energy"]
+            )
+            energies += [float(result["energy"]) for result in results]
+            bar.update(len(chunk))
+    return np.array(energies, dtype=np.float64)
+
+
+def _print_fit(
+    result: ReferenceFit, frames: Sequence[Atoms], old: dict[int, float]
+) -> None:
+    count = np.bincount(np.concatenate([atoms.numbers for atoms in frames]))
+    print(f"\n  {'element':8s}{'atoms':>8s}{'reference (eV)':>20s}", end="")
+    print(f"{'before (eV)':>20s}" if old else "")
+    for z, energy in result.references.items():
+        text = f"  {chemical_symbols[z]:8s}{count[z]:8d}{energy:20.6f}"
+        if old:
+            text += f"{old[z]:20.6f}" if z in old else f"{'none':>20s}"
+        print(text)
+    print()
+
+
+def _warn(result: ReferenceFit, *, lost: set[int]) -> None:
+    sys.stdout.flush()
+    n_elements = len(result.references)
+    if not result.is_unique:
+        print(
+            f"jmp-md: warning: the {n_elements} elements occur in only {result.rank} "
+            "independent proportions, so single references mean nothing; energies are "
+            "comparable among mixtures of the compositions in the file only. Add "
+            "structures of other composition",
+            file=sys.stderr,
+        )
+    if lost:
+        names = ", ".join(chemical_symbols[z] for z in sorted(lost))
+        print(
+            f"jmp-md: warning: {names} had a reference and do not occur in the file; "
+            "they have none now",
+            file=sys.stderr,
+        )

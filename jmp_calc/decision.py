@@ -1,0 +1,100 @@
+"""Head and tags of a structure: decided once, and how long that holds."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, replace
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Int
+
+from jmp_calc.domains import classify, find_bonds
+from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.head_choice import HeadChoice, choose_head
+from jmp_calc.models.config import ForceKind
+from jmp_calc.models.jmp import JMPModel
+from jmp_calc.tags import guess_tags
+
+SAME_MOVE = 1.0
+"""Another Atoms object in which no atom is farther than this from the last one is the
+same structure in motion, angstrom."""
+
+SAME_STRAIN = 0.1
+"""Likewise for the cell: largest change of a vector by the length of the longest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """Head and tags of a structure, kept while it moves."""
+
+    choice: HeadChoice
+    """The head, and why."""
+    guessed_tags: Int[np.ndarray, " atoms"] | None
+    """Tags found from the geometry, or None if the head does not look at tags."""
+    owner: weakref.ref[Atoms]
+    """The object in motion."""
+    last: Atoms
+    """Copy of where it was last."""
+
+    def holds_for(self, atoms: Atoms) -> bool:
+        """Whether a structure is the decided one, moved at most.
+
+        True for the same object, and for another one (a displaced copy) close to where
+        the structure was last; always with the same numbers and periodicity.
+
+        Args:
+            atoms: The structure.
+        """
+        last = self.last
+        if not (
+            np.array_equal(last.numbers, atoms.numbers)
+            and np.array_equal(last.pbc, atoms.pbc)
+        ):
+            return False
+        if self.owner() is atoms:
+            return True
+        move = np.linalg.norm(atoms.positions - last.positions, axis=1).max()
+        strain = np.abs(atoms.cell.array - last.cell.array).max()
+        longest = max(last.cell.lengths())
+        return bool(move <= SAME_MOVE and strain <= SAME_STRAIN * longest)
+
+    def moved_to(self, atoms: Atoms) -> Decision:
+        """Return the same decision for where the structure is now.
+
+        Args:
+            atoms: The structure.
+        """
+        return replace(self, owner=weakref.ref(atoms), last=atoms.copy())
+
+
+def decide(
+    model: JMPModel, atoms: Atoms, *, head: str | None, forces: ForceKind | None
+) -> Decision:
+    """Return the head of a structure, and its tags where the head looks at them.
+
+    Args:
+        model: The model.
+        atoms: The structure.
+        head: Head asked for; None: the one that covers the structure.
+        forces: Force kind asked for; None: what the head was trained for.
+
+    Raises:
+        UnsupportedSystemError: If the structure is empty or broken, or no head or more
+            than one fits.
+        ArgumentError: If the head or the force kind does not exist.
+    """
+    if len(atoms) == 0:
+        raise UnsupportedSystemError(
+            "the structure has no atoms; give one with at least one atom"
+        )
+    bonds = find_bonds(atoms)
+    kind = classify(atoms, bonds)
+    choice = choose_head(model, atoms, kind, name=head, forces=forces)
+    has_filter = choice.spec.graph.quadruplet_tags is not None
+    return Decision(
+        choice=choice,
+        guessed_tags=guess_tags(atoms, bonds, kind) if has_filter else None,
+        owner=weakref.ref(atoms),
+        last=atoms.copy(),
+    )

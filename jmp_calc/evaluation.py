@@ -1,0 +1,223 @@
+"""A model on many graphs at once: physical results of each system as numpy arrays."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from ase.stress import full_3x3_to_voigt_6_stress
+from jaxtyping import Float
+
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.graph.batch import AtomGraph, collate
+from jmp_calc.models.config import ForceKind, HeadSpec
+from jmp_calc.models.jmp import JMPModel
+from jmp_calc.models.physical import to_physical
+
+MAX_BATCH_ATOMS = 2000
+"""Atoms of a batch, unless one system alone has more."""
+
+MAX_BATCH_EDGES = 60_000
+"""Edges of all four graphs of a batch, unless one system alone has more."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """One system and what is to be computed of it."""
+
+    graph: AtomGraph
+    """On the CPU."""
+    spec: HeadSpec
+    """The head."""
+    forces: ForceKind | None = None
+    """Force kind, or None for no forces."""
+    has_stress: bool = False
+    """Whether the stress is wanted."""
+
+    @property
+    def n_edges(self) -> int:
+        """Edges of all four graphs."""
+        graph = self.graph
+        return sum(
+            edges.n_edges
+            for edges in (
+                graph.main,
+                graph.atom_edge,
+                graph.quadruplet,
+                graph.atom_atom,
+            )
+        )
+
+
+def checked_device(name: str) -> torch.device:
+    """Return a device that is there and has float64.
+
+    Args:
+        name: "cpu", "cuda" or "cuda:1".
+
+    Raises:
+        ArgumentError: If it is none of these, or not there.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ArgumentError(
+            f"unknown device {name!r}; choose 'cpu', 'cuda' or 'cuda:1'"
+        ) from error
+    if device.type not in ("cpu", "cuda"):
+        raise ArgumentError(
+            f"device {name!r} cannot be used: sums are made in float64, which is "
+            "tested on 'cpu' and 'cuda' only; choose one of them"
+        )
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= count:
+        raise ArgumentError(
+            f"device {name!r} is not there; torch sees {count} CUDA devices; choose "
+            "'cpu', or install a torch with CUDA"
+        )
+    return device
+
+
+def predict(model: JMPModel, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Return energy, energies and, where asked for, forces and stress of each system.
+
+    Args:
+        model: The network, on the device that does the work.
+        tasks: Systems; all want the same force kind, and stress or not.
+
+    Returns:
+        One dictionary per system with ``energy`` (eV), ``free_energy`` (the same),
+        ``energies`` (per atom, eV), and on request ``forces`` (eV/angstrom) and
+        ``stress`` (eV/angstrom^3, Voigt order xx yy zz yz xz xy, tension positive).
+        Arrays are new, float64 and C-contiguous.
+
+    Raises:
+        UnsupportedSystemError: If memory runs out.
+    """
+    first = tasks[0]
+    specs = [task.spec for task in tasks]
+
+    def work() -> list[dict[str, Any]]:
+        graph = collate([task.graph for task in tasks])
+        graph = graph.to(next(model.parameters()).device)
+        with torch.no_grad():
+            net = model(
+                graph,
+                [spec.name for spec in specs],
+                forces=first.forces,
+                stress=first.has_stress,
+            )
+            result = to_physical(net, graph, specs, forces=first.forces)
+        counts = [task.graph.n_atoms for task in tasks]
+        results: list[dict[str, Any]] = []
+        start = np.cumsum([0, *counts])
+        for k, task in enumerate(tasks):
+            mine = slice(start[k], start[k + 1])
+            energy = float(result.energy[k])
+            found: dict[str, Any] = {
+                "energy": energy,
+                "free_energy": energy,
+                "energies": as_array(result.atom_energy[mine]),
+            }
+            if result.forces is not None:
+                found["forces"] = as_array(result.forces[mine])
+            if result.virial is not None:
+                volume = abs(float(torch.linalg.det(task.graph.cell[0])))
+                stress = as_array(result.virial[k]) / volume
+                found["stress"] = full_3x3_to_voigt_6_stress(stress)
+            results.append(found)
+        return results
+
+    n_atoms = sum(task.graph.n_atoms for task in tasks)
+    n_edges = sum(task.n_edges for task in tasks)
+    return _with_memory(work, model, n_atoms, n_edges)
+
+
+def describe_atoms(model: JMPModel, graph: AtomGraph) -> Float[np.ndarray, "atoms dim"]:
+    """Return the per-atom features that the energy heads read, float64.
+
+    Args:
+        model: The network, on the device that does the work.
+        graph: One system, on the CPU.
+
+    Raises:
+        UnsupportedSystemError: If memory runs out.
+    """
+
+    def work() -> Float[np.ndarray, "atoms dim"]:
+        with torch.no_grad():
+            return as_array(
+                model.descriptors(graph.to(next(model.parameters()).device))
+            )
+
+    return _with_memory(work, model, graph.n_atoms, graph.main.n_edges)
+
+
+def split_into_batches(
+    tasks: Iterable[tuple[int, Task]],
+) -> Iterator[list[tuple[int, Task]]]:
+    """Group numbered tasks of one kind into batches of limited size, in order.
+
+    Systems of another kind (force kind, stress or not) wait in a batch of their own.
+
+    Args:
+        tasks: Tasks with their number.
+    """
+    waiting: dict[tuple[ForceKind | None, bool], list[tuple[int, Task]]] = {}
+    for number, task in tasks:
+        kind = (task.forces, task.has_stress)
+        batch = waiting.setdefault(kind, [])
+        together = [*(other for _, other in batch), task]
+        if batch and (
+            sum(t.graph.n_atoms for t in together) > MAX_BATCH_ATOMS
+            or sum(t.n_edges for t in together) > MAX_BATCH_EDGES
+        ):
+            yield batch
+            batch = waiting[kind] = []
+        batch.append((number, task))
+    yield from (batch for batch in waiting.values() if batch)
+
+
+def as_array(values: torch.Tensor) -> Float[np.ndarray, "..."]:
+    """Return a new C-contiguous float64 array.
+
+    Args:
+        values: Any tensor.
+    """
+    return np.array(values.numpy(force=True), dtype=np.float64, order="C", copy=True)
+
+
+def _with_memory(
+    work: Callable[[], T], model: JMPModel, n_atoms: int, n_edges: int
+) -> T:
+    """Do the work; make a clear error of a lack of memory."""
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        device = next(model.parameters()).device
+        reason = str(error).split("\n", maxsplit=1)[0]
+    # outside of the handler, so that the traceback no longer holds the tensors
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    raise UnsupportedSystemError(
+        f"{device} ran out of memory on {n_atoms} atoms with {n_edges} edges "
+        f"({reason}); use a smaller structure, dtype='float32', a smaller model, or a "
+        "device with more memory"
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return (
+        isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+        or "can't allocate memory" in str(error)
+        or "out of memory" in str(error)
+    )

@@ -1,0 +1,133 @@
+"""Sentences on what to be aware of when a head is used for a structure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Int
+
+from jmp_calc.graph.build import dropped_neighbors
+from jmp_calc.head_choice import HeadChoice
+
+
+def head_notes(
+    atoms: Atoms, choice: HeadChoice, tags: Int[np.ndarray, " atoms"] | None
+) -> list[str]:
+    """Return what a user of a head should know, most important first.
+
+    Args:
+        atoms: The structure.
+        choice: Its head.
+        tags: Its tags; None: 2 throughout.
+    """
+    return [
+        *_force_notes(choice),
+        *_domain_notes(atoms, choice),
+        *_energy_notes(choice),
+        *_rule_notes(atoms, choice, tags),
+        *(
+            [f"atoms.info has {ignored}, which JMP models do not know"]
+            if (ignored := charge_and_spin(atoms))
+            else []
+        ),
+    ]
+
+
+def charge_and_spin(atoms: Atoms) -> str:
+    """Return the charge and spin in ``atoms.info`` that are not trivial, or "".
+
+    Args:
+        atoms: The structure.
+    """
+    limits = {"charge": 0, "spin": 1, "spin_multiplicity": 1}
+    return " and ".join(
+        f"{key} {atoms.info[key]}"
+        for key, trivial in limits.items()
+        if key in atoms.info and not _is_trivial(atoms.info[key], trivial)
+    )
+
+
+def _is_trivial(value: Any, trivial: int) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, (Real, np.bool_)):
+        return False
+    # A multiplicity of 0 is what some write for "not stated".
+    return bool(value == 0 or value == trivial)
+
+
+def _force_notes(choice: HeadChoice) -> Iterator[str]:
+    spec = choice.spec
+    if choice.forces == "direct":
+        yield (
+            "direct forces are not the gradient of the energy: energy is not conserved"
+        )
+        yield "stress is the derivative of the energy and does not match these forces"
+    if choice.forces != spec.forces:
+        yield (
+            f"head {spec.name!r} was trained for {spec.forces} forces; its "
+            f"{choice.forces} forces are untrained"
+        )
+
+
+def _domain_notes(atoms: Atoms, choice: HeadChoice) -> Iterator[str]:
+    spec = choice.spec
+    if choice.kind != spec.domain:
+        yield (
+            f"the structure is a {choice.kind} and head {spec.name!r} was trained on "
+            f"the domain {spec.domain!r}"
+        )
+    if choice.is_automatic and choice.others:
+        yield (
+            f"head {spec.name!r} is the default for this structure; also possible: "
+            f"head={' or '.join(repr(name) for name in choice.others)}"
+        )
+    rules = spec.graph
+    if rules.is_periodic is False and atoms.pbc.any():
+        yield (
+            f"head {spec.name!r} ignores periodicity; the images are beyond its cutoff "
+            "at the start"
+        )
+    if rules.is_periodic and rules.rules == "published" and not atoms.pbc.all():
+        yield (
+            f"head {spec.name!r} is periodic in all three directions, although "
+            f"atoms.pbc is {atoms.pbc.tolist()}"
+        )
+
+
+def _energy_notes(choice: HeadChoice) -> Iterator[str]:
+    if choice.spec.references is None:
+        yield (
+            f"head {choice.spec.name!r} has no element references: energies are "
+            "relative and can be compared at equal composition only"
+        )
+
+
+def _rule_notes(
+    atoms: Atoms, choice: HeadChoice, tags: Int[np.ndarray, " atoms"] | None
+) -> Iterator[str]:
+    rules = choice.spec.graph
+    if tags is not None and rules.quadruplet_tags is not None:
+        count = np.bincount(tags, minlength=3)
+        yield (
+            f"tags: {count[0]} sub-surface (0), {count[1]} surface (1), {count[2]} "
+            "adsorbate or other (2) atoms"
+        )
+    limits = rules.neighbor_limits
+    if limits is None:
+        return
+    dropped = dropped_neighbors(atoms, rules)
+    active = [
+        f"{name} (nearest {limits[name]}, {count} edges left out)"
+        for name, count in dropped.items()
+        if count
+    ]
+    text = ", ".join(active) if active else "none"
+    yield (
+        "published graph rules: the energy jumps where atoms enter a cutoff or change "
+        f"rank; neighbour caps active at the start: {text}"
+    )

@@ -1,0 +1,1 @@
+"""Simulations on any ASE calculator; knows physics, never the model behind it."""

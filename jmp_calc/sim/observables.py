@@ -1,0 +1,163 @@
+"""What is measured at each step of a run, and what is made of it at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float
+
+from jmp_calc.units import FS
+
+MIN_ROWS = 20
+"""Fewer logged steps give neither a drift nor an error of the mean temperature."""
+BLOCKS = 10
+"""Blocks for the error of the mean of a correlated series."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observables:
+    """Scalars of one step; the columns of the CSV in this order."""
+
+    step: int
+    """Number of time steps done."""
+    time_ps: float
+    """Simulated time, ps."""
+    potential_energy_eV: float
+    """Energy from the calculator, eV."""
+    kinetic_energy_eV: float
+    """Kinetic energy, eV."""
+    total_energy_eV: float
+    """Potential plus kinetic energy, eV."""
+    conserved_energy_eV: float
+    """Total energy at the start plus the integration error so far, eV: the total energy
+    for nve; constant for exact integration of conservative forces in any ensemble."""
+    temperature_K: float
+    """Kinetic temperature over the degrees of freedom that the constraints leave, K."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """State of a system after one step, independent of what it does next."""
+
+    observables: Observables
+    """Its scalars."""
+    positions: Float[np.ndarray, "atoms 3"]
+    """Angstrom."""
+    momenta: Float[np.ndarray, "atoms 3"]
+    """ASE units."""
+    energy: float
+    """Energy from the calculator, without terms of constraints, eV."""
+    forces: Float[np.ndarray, "atoms 3"]
+    """Forces from the calculator, without the constraints, eV/angstrom."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Statistics:
+    """Summary of a series of observables; None where the series is too short."""
+
+    mean_temperature_K: float
+    """Mean over the second half of the series, K."""
+    mean_temperature_error_K: float | None
+    """Standard error of that mean from block averages, K."""
+    energy_drift_meV_per_atom_per_ps: float | None
+    """Slope of the conserved energy by least squares."""
+
+
+class Meter:
+    """Reads a moving system after each step; keeps the integral of the work done.
+
+    The conserved energy changes in each step by the change of potential energy minus
+    the work of the forces along the way (trapezoid rule), plus the change of
+    dt^2/8 sum(f^2/m). That is the change of total energy for velocity Verlet; with a
+    Langevin thermostat it leaves the heat out. It drifts if the time step is too long
+    or if the forces are not the gradient of the energy.
+
+    Source:
+        Bussi and Parrinello, Phys. Rev. E 75, 056707 (2007), eqs. 19 and 20.
+    """
+
+    def __init__(self, atoms: Atoms, *, timestep_fs: float) -> None:
+        self._atoms = atoms
+        self._timestep_fs = timestep_fs
+        self._conserved = math.nan
+        self._before: tuple[np.ndarray, np.ndarray, float] | None = None
+
+    def read(self, step: int) -> Snapshot:
+        """Return the state of the system, which has done ``step`` steps."""
+        atoms = self._atoms
+        potential = float(atoms.get_potential_energy())
+        kinetic = float(atoms.get_kinetic_energy())
+        self._add_step(potential, potential + kinetic)
+        observables = Observables(
+            step=step,
+            time_ps=step * self._timestep_fs / 1000.0,
+            potential_energy_eV=potential,
+            kinetic_energy_eV=kinetic,
+            total_energy_eV=potential + kinetic,
+            conserved_energy_eV=self._conserved,
+            temperature_K=float(atoms.get_temperature()),
+        )
+        return Snapshot(
+            observables=observables,
+            positions=atoms.get_positions(),
+            momenta=atoms.get_momenta(),
+            energy=float(atoms.get_potential_energy(apply_constraint=False)),
+            forces=atoms.get_forces(apply_constraint=False),
+        )
+
+    def _add_step(self, potential: float, total: float) -> None:
+        atoms = self._atoms
+        positions = atoms.get_positions()
+        forces = atoms.get_forces(md=True)
+        masses = atoms.get_masses()[:, None]
+        half_kick = float(
+            np.sum(self._allowed(forces) ** 2 / masses)
+            * (self._timestep_fs * FS) ** 2
+            / 8.0
+        )
+        potential_and_kick = potential + half_kick
+        if self._before is None:
+            self._conserved = total
+        else:
+            positions_before, forces_before, energy_before = self._before
+            path = positions - positions_before
+            work = 0.5 * float(np.sum((forces + forces_before) * path))
+            self._conserved += potential_and_kick - energy_before + work
+        self._before = (positions, forces, potential_and_kick)
+
+    def _allowed(self, forces: Float[np.ndarray, "atoms 3"]) -> np.ndarray:
+        # a force changes the momentum, so the constraints act on it as on a momentum
+        # (FixCom.adjust_forces does something else)
+        allowed = forces.copy()
+        for constraint in self._atoms.constraints:
+            if hasattr(constraint, "adjust_momenta"):
+                constraint.adjust_momenta(self._atoms, allowed)
+        return allowed
+
+
+def summarize(rows: Sequence[Observables], n_atoms: int) -> Statistics:
+    """Return mean temperature and energy drift of a series.
+
+    Args:
+        rows: Observables in the order of time; at least one.
+        n_atoms: Number of atoms, for the drift per atom.
+    """
+    half = np.array([row.temperature_K for row in rows[len(rows) // 2 :]])
+    error = drift = None
+    if len(rows) >= MIN_ROWS:
+        means = [float(np.mean(block)) for block in np.array_split(half, BLOCKS)]
+        error = float(np.std(means, ddof=1) / np.sqrt(BLOCKS))
+        time = np.array([row.time_ps for row in rows])
+        energy = np.array([row.conserved_energy_eV for row in rows])
+        time -= time.mean()
+        slope = float(time @ (energy - energy.mean()) / (time @ time))
+        drift = 1000.0 * slope / n_atoms
+    return Statistics(
+        mean_temperature_K=float(half.mean()),
+        mean_temperature_error_K=error,
+        energy_drift_meV_per_atom_per_ps=drift,
+    )

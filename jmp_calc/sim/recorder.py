@@ -1,0 +1,148 @@
+"""Writes a run while it goes, and completes its files however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+
+from ase import Atoms
+
+from jmp_calc.errors import DataError
+from jmp_calc.sim.observables import Observables, Snapshot, summarize
+from jmp_calc.sim.report import (
+    MDFiles,
+    ObservableLog,
+    frame_from,
+    open_trajectory,
+    save_structure,
+    save_summary,
+    writing,
+)
+from jmp_calc.sim.settings import MDSettings
+
+COMPLETED = "completed"
+"""All steps were done."""
+INTERRUPTED = "interrupted"
+"""The user stopped the run (Ctrl-C)."""
+UNSTABLE = "unstable"
+"""Energy, forces or temperature exploded, or the structure became impossible."""
+FAILED = "failed"
+"""An error ended the run; it was raised."""
+
+
+class Recorder:
+    """Writes the files of one run while it goes, and completes them however it ends."""
+
+    def __init__(
+        self,
+        files: MDFiles,
+        *,
+        template: Atoms,
+        settings: MDSettings,
+        head: Mapping[str, Any],
+    ) -> None:
+        self.settings = settings
+        self.rows: list[Observables] = []
+        self.last: Snapshot
+        self._files = files
+        self._template = template
+        self._head = head
+        self._framed_step = -1
+        self._started = datetime.now(UTC)
+        self._start_time = time.perf_counter()
+        self.wall_seconds = 0.0
+
+    def __enter__(self) -> Recorder:
+        """Make the folder and open the files."""
+        folder = self._files.summary.parent
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as opened:
+            self._log = opened.enter_context(
+                contextlib.closing(ObservableLog(self._files.observables))
+            )
+            self._trajectory = opened.enter_context(
+                contextlib.closing(open_trajectory(self._files.trajectory))
+            )
+            self._save_summary("running", None)
+            self._open_files = opened.pop_all()
+        return self
+
+    @property
+    def n_frames(self) -> int:
+        """Complete frames in the trajectory."""
+        return self._trajectory.n_frames
+
+    def write(self, shot: Snapshot) -> None:
+        """Take in one good step; log and trajectory get it if it is their turn."""
+        self.last = shot
+        step = shot.observables.step
+        if step % self.settings.log_stride == 0:
+            self._write_row()
+        if step % self.settings.trajectory_stride == 0:
+            self._write_frame()
+
+    def finish(self, status: str, reason: str | None) -> None:
+        """Add the last step to log and trajectory, write final structure and summary.
+
+        Args:
+            status: How the run ended.
+            reason: Why, if early.
+        """
+        step = self.last.observables.step
+        if not self.rows or self.rows[-1].step != step:
+            self._write_row()
+        if self._framed_step != step:
+            self._write_frame()
+        save_structure(frame_from(self._template, self.last), self._files.final)
+        self._save_summary(status, reason)
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """After an error complete the files as far as possible; close them."""
+        if error is not None and hasattr(self, "last"):
+            # what ended the run is raised; a full disk may also stop this
+            with contextlib.suppress(DataError):
+                self.finish(FAILED, f"{type(error).__name__}: {error}")
+            error.add_note(
+                f"stopped after step {self.last.observables.step}; what was done until "
+                f"then is in {self._files.summary.parent}"
+            )
+        with contextlib.suppress(OSError) if error else contextlib.nullcontext():
+            self._open_files.close()
+
+    def _write_row(self) -> None:
+        self._log.write(self.last.observables)
+        self.rows.append(self.last.observables)
+
+    def _write_frame(self) -> None:
+        self._trajectory.write(frame_from(self._template, self.last))
+        self._framed_step = self.last.observables.step
+
+    def _save_summary(self, status: str, reason: str | None) -> None:
+        self.wall_seconds = time.perf_counter() - self._start_time
+        summary = {"status": status, "reason": reason, **self._head}
+        summary["started"] = self._started.isoformat(timespec="seconds")
+        if status != "running":
+            steps = self.last.observables.step
+            summary["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
+            summary["results"] = {
+                "steps": steps,
+                "time_ps": self.last.observables.time_ps,
+                "frames": self.n_frames,
+                "wall_seconds": self.wall_seconds,
+                "steps_per_second": steps / self.wall_seconds,
+                **asdict(summarize(self.rows, len(self._template))),
+                "final_potential_energy_eV": self.last.energy,
+            }
+        summary["files"] = asdict(self._files)
+        save_summary(summary, self._files.summary)

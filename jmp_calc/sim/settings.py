@@ -1,0 +1,86 @@
+"""What a simulation is asked to do: settings with their units, defaults and checks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jmp_calc.errors import ArgumentError, did_you_mean
+
+TRAJECTORY_FORMATS: dict[str, str] = {"traj": ".traj", "xyz": ".xyz"}
+"""Trajectory formats and their file endings: ASE's own (exact), extended XYZ (text)."""
+
+TEMPERATURE_FLOOR_K = 3000.0
+"""A run is never called unstable below this temperature unless the user says so."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MDSettings:
+    """Settings of a molecular dynamics run."""
+
+    ensemble: str = "nvt"
+    """nve (velocity Verlet) or nvt (Langevin thermostat)."""
+    temperature_K: float = 300.0
+    """Temperature of the thermostat and of new velocities, K."""
+    timestep_fs: float = 0.5
+    """Time step, fs; 0.5 suits hydrogen, 1 to 2 systems without it."""
+    steps: int = 2000
+    """Number of time steps."""
+    friction_per_fs: float = 0.01
+    """Friction of the Langevin thermostat, 1/fs (nvt only)."""
+    seed: int = 0
+    """Seed of the initial velocities and of the thermostat."""
+    trajectory_format: str = "traj"
+    """traj (exact) or xyz (extended XYZ, 8 decimals)."""
+    trajectory_stride: int = 10
+    """Steps between frames of the trajectory."""
+    log_stride: int = 10
+    """Steps between rows of the CSV."""
+    max_temperature_K: float | None = None
+    """Stop as unstable above this temperature, K; by default 10 times the target or
+    the initial temperature, and at least 3000."""
+    max_energy_change_eV_per_atom: float = 2.0
+    """Stop as unstable if the potential energy has changed by more since the start,
+    eV/atom."""
+
+    def __post_init__(self) -> None:
+        """Check every number and name once."""
+        for name in ("timestep_fs", "friction_per_fs", "max_energy_change_eV_per_atom"):
+            _require(name, getattr(self, name), lambda x: x > 0, "above 0")
+        _require("temperature_K", self.temperature_K, lambda x: x >= 0, "0 or more")
+        if self.max_temperature_K is not None:
+            limit = self.max_temperature_K
+            _require("max_temperature_K", limit, lambda x: x > 0, "above 0")
+        for name in ("steps", "seed"):
+            _require(name, getattr(self, name), lambda x: x >= 0, "0 or more")
+        for name in ("trajectory_stride", "log_stride"):
+            _require(name, getattr(self, name), lambda x: x >= 1, "1 or more")
+        if self.trajectory_format not in TRAJECTORY_FORMATS:
+            raise ArgumentError(
+                f"unknown trajectory format {self.trajectory_format!r}; choose one of "
+                f"{', '.join(TRAJECTORY_FORMATS)}"
+                f"{did_you_mean(self.trajectory_format, TRAJECTORY_FORMATS)}"
+            )
+
+    @property
+    def duration_ps(self) -> float:
+        """Simulated time of the whole run, ps."""
+        return self.steps * self.timestep_fs / 1000.0
+
+    def temperature_limit(self, initial_K: float) -> float:
+        """Return the temperature above which the run counts as unstable, K.
+
+        Args:
+            initial_K: Temperature of the velocities at the start, K.
+        """
+        if self.max_temperature_K is not None:
+            return self.max_temperature_K
+        return max(10.0 * max(self.temperature_K, initial_K), TEMPERATURE_FLOOR_K)
+
+
+def _require(
+    name: str, value: float | int, is_ok: Callable[[float], bool], rule: str
+) -> None:
+    if not (math.isfinite(value) and is_ok(value)):
+        raise ArgumentError(f"{name} is {value}; it must be {rule}")

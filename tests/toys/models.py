@@ -1,0 +1,91 @@
+"""Networks with random weights, small enough for the contract of the calculator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from jmp_calc.models.config import NANO, GraphRules, HeadSpec, ModelConfig
+from jmp_calc.models.jmp import JMPModel
+
+TINY = replace(
+    NANO,
+    num_blocks=1,
+    emb_size_atom=8,
+    emb_size_edge=8,
+    emb_size_trip_in=4,
+    emb_size_trip_out=4,
+    emb_size_quad_in=4,
+    emb_size_quad_out=4,
+    emb_size_aint_in=4,
+    emb_size_aint_out=4,
+    num_radial=8,
+)
+SMOOTH = GraphRules(cutoff=4.0, quadruplet_cutoff=3.0, atom_atom_cutoff=4.5)
+PERIODIC = GraphRules(
+    rules="published",
+    cutoff=5.0,
+    max_neighbors=120,
+    is_periodic=True,
+    radial_cutoff=12.0,
+    quadruplet_tags=(1, 2),
+)
+ISOLATED = replace(PERIODIC, is_periodic=False)
+ORGANIC = (1, 6, 7, 8)
+REFERENCES = {number: -10.0 * number for number in range(1, 90)}
+
+
+def spec(name: str, **fields: object) -> HeadSpec:
+    """A head with what every head needs filled in."""
+    settings = {"graph": SMOOTH, "forces": "gradient", "level_of_theory": f"{name}-DFT"}
+    return HeadSpec(name=name, **{**settings, **fields})
+
+
+def build(config: ModelConfig, *heads: HeadSpec, name: str = "toy") -> JMPModel:
+    """A model whose output is large enough to see errors in it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = JMPModel(config, heads)
+    for key, buffer in model.named_buffers():
+        if key.endswith("factor"):
+            buffer.fill_(2.0)
+    model.info = {"name": name, "licence": "toy licence", "weights_sha256": "ab" * 32}
+    return model
+
+
+def smooth_model() -> JMPModel:
+    """Our rules: gradient forces, one head per kind of structure and a second one."""
+    return build(
+        TINY,
+        spec(
+            "organic",
+            elements=ORGANIC,
+            references=REFERENCES,
+            is_default=True,
+            energy_scale=2.0,
+            energy_shift=0.5,
+        ),
+        spec("radicals", elements=(*ORGANIC, 9), references=REFERENCES),
+        spec("slabs", domain="surface", references=REFERENCES),
+        spec("crystals", domain="bulk", references=REFERENCES),
+    )
+
+
+def published_model() -> JMPModel:
+    """Published rules: direct forces, tags, no references."""
+    direct = {"forces": "direct", "has_direct_forces": True}
+    return build(
+        replace(TINY, rules="published", has_direct_forces=True),
+        spec("oc20", graph=PERIODIC, domain="surface", force_scale=0.5, **direct),
+        spec("ani1x", graph=ISOLATED, elements=ORGANIC, energy_scale=3.0, **direct),
+        name="toy-published",
+    )
+
+
+MODELS: dict[str, Callable[[], JMPModel]] = {
+    "smooth": smooth_model,
+    "published": published_model,
+}
+"""Models that the contract of the calculator is tested with."""

@@ -1,0 +1,322 @@
+"""Weights files: what is written comes back, and anything else is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from jmp_calc.errors import ArgumentError, CheckpointError
+from jmp_calc.graph.build import graph_from_arrays
+from jmp_calc.models import weights
+from jmp_calc.models.config import NANO, GraphRules, HeadSpec
+from jmp_calc.models.jmp import JMPModel
+from jmp_calc.models.weights import (
+    load_weights,
+    read_header,
+    save_weights,
+    weights_hash,
+)
+
+TINY = replace(
+    NANO, num_blocks=1, emb_size_atom=8, emb_size_edge=12, has_direct_forces=True
+)
+HEADS = (
+    HeadSpec(
+        name="molecules",
+        graph=GraphRules(cutoff=5.0, quadruplet_cutoff=4.0, is_periodic=False),
+        forces="gradient",
+        energy_scale=1 / 3,
+        energy_shift=-0.1,
+        references={1: -13.6, 8: -2041.8396277138045},
+        is_default=True,
+        elements=(1, 8),
+        level_of_theory="wB97x/6-31G(d)",
+        licence="CC0-1.0",
+    ),
+    HeadSpec(
+        name="slabs",
+        graph=GraphRules(
+            rules="published",
+            cutoff=12.0,
+            max_neighbors=30,
+            is_periodic=True,
+            radial_cutoff=12.0,
+            quadruplet_tags=(1, 2),
+        ),
+        forces="direct",
+        has_direct_forces=True,
+        reduction="mean",
+        force_scale=0.51,
+        domain="surface",
+    ),
+)
+
+
+@pytest.fixture
+def model() -> JMPModel:
+    torch.manual_seed(0)
+    model = JMPModel(TINY, HEADS)
+    for name, buffer in model.named_buffers():
+        if name.endswith("factor"):
+            buffer.fill_(torch.rand(()).item() + 0.5)
+    model.info = {"name": "tiny", "licence": "MIT", "training": {"steps": 3}}
+    return model
+
+
+@pytest.fixture
+def file(model: JMPModel, tmp_path: Path) -> Path:
+    save_weights(model, tmp_path / "tiny.safetensors")
+    return tmp_path / "tiny.safetensors"
+
+
+def rewrite(file: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The same tensors under a changed header."""
+    header = read_header(file)
+    change(header)
+    metadata = {weights.METADATA_KEY: json.dumps(header)}
+    save_file(load_file(file), file.with_name("changed.safetensors"), metadata)
+    return file.with_name("changed.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_tensor_comes_back_bit_for_bit(
+    model: JMPModel, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    model.to(dtype)
+    save_weights(model, tmp_path / "m.safetensors")
+    loaded = load_weights(tmp_path / "m.safetensors").state_dict()
+    assert loaded.keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        assert loaded[name].dtype == value.dtype
+        assert loaded[name].numpy().tobytes() == value.numpy().tobytes()
+    assert sum(name.endswith("factor") for name in loaded) == 15
+
+
+def test_what_the_weights_assume_comes_back(file: Path) -> None:
+    loaded = load_weights(file)
+    assert loaded.config == TINY
+    assert tuple(loaded.heads.values()) == HEADS
+    assert not loaded.training
+
+
+def test_loaded_model_predicts_the_same_numbers(model: JMPModel, file: Path) -> None:
+    graph = graph_from_arrays(
+        positions=np.array([[0.0, 0, 0], [0.9, 0.1, 0], [-0.3, 0.9, 0]]),
+        numbers=np.array([8, 1, 1]),
+        cell=np.zeros((3, 3)),
+        pbc=np.zeros(3, dtype=bool),
+        tags=np.full(3, 2),
+        rules=HEADS[0].graph,
+    )
+    there = model.eval()(graph, "molecules", forces="gradient")
+    here = load_weights(file)(graph, "molecules", forces="gradient")
+    assert torch.equal(here.energy, there.energy)
+    assert torch.equal(here.forces, there.forces)
+
+
+def test_info_comes_back_with_path_and_hash(file: Path) -> None:
+    info = load_weights(file).info
+    assert info["training"] == {"steps": 3}
+    assert (info["name"], info["licence"]) == ("tiny", "MIT")
+    assert info["path"] == str(file)
+    assert info["weights_sha256"] == weights_hash(file)
+
+
+def test_info_has_name_licence_and_training_even_if_none_were_given(
+    model: JMPModel, tmp_path: Path
+) -> None:
+    model.info = {}
+    save_weights(model, tmp_path / "plain.safetensors")
+    info = load_weights(tmp_path / "plain.safetensors").info
+    assert (info["name"], info["licence"]) == ("plain", "not stated")
+    assert info["training"] == {}
+
+
+def test_path_and_hash_do_not_travel_into_the_next_file(
+    file: Path, tmp_path: Path
+) -> None:
+    save_weights(load_weights(file), tmp_path / "again.safetensors")
+    assert "path" not in read_header(tmp_path / "again.safetensors")["info"]
+    assert weights_hash(tmp_path / "again.safetensors") == weights_hash(file)
+
+
+def test_header_states_version_and_units(file: Path) -> None:
+    header = read_header(file)
+    assert header["version"] == 1
+    assert header["units"] == {
+        "length": "angstrom",
+        "energy": "eV",
+        "force": "eV/angstrom",
+    }
+    assert header["heads"][0]["references"] == {"1": -13.6, "8": -2041.8396277138045}
+
+
+def test_training_numbers_that_are_not_finite_become_text(
+    model: JMPModel, tmp_path: Path
+) -> None:
+    model.info = {"training": {"losses": [1.5, math.nan, -math.inf], "best": math.inf}}
+    save_weights(model, tmp_path / "m.safetensors")
+    training = load_weights(tmp_path / "m.safetensors").info["training"]
+    assert training == {"losses": [1.5, "nan", "-inf"], "best": "inf"}
+
+
+def test_a_scale_that_is_not_finite_cannot_be_saved(tmp_path: Path) -> None:
+    model = JMPModel(TINY, [replace(HEADS[0], energy_scale=math.nan)])
+    with pytest.raises(ArgumentError, match="scale.*of the model is not finite"):
+        save_weights(model, tmp_path / "m.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_info_that_is_not_json_cannot_be_saved(model: JMPModel, tmp_path: Path) -> None:
+    model.info["training"] = {"model": model}
+    with pytest.raises(ArgumentError, match=r"info can hold text.*JMPModel is not"):
+        save_weights(model, tmp_path / "m.safetensors")
+
+
+def test_a_failed_save_keeps_the_old_file_and_leaves_no_other(
+    model: JMPModel, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = weights_hash(file)
+
+    def fail(_tensors: Any, path: Path, **_rest: Any) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(weights.safetensors.torch, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_weights(model, file)
+    assert weights_hash(file) == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_saving_makes_folders_and_a_file_of_the_usual_mode(
+    model: JMPModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "new" / "folder" / "m.safetensors"
+    save_weights(model, path)
+    other = tmp_path / "other"
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+    assert os.listdir(path.parent) == ["m.safetensors"]
+
+
+@pytest.mark.parametrize("n_left", [0, 5, 300, -1])
+def test_a_truncated_file_is_damaged(file: Path, n_left: int) -> None:
+    file.write_bytes(file.read_bytes()[:n_left])
+    with pytest.raises(CheckpointError, match="is damaged, incomplete or not a safe"):
+        load_weights(file)
+
+
+def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "canary",))
+
+    (tmp_path / "bomb.safetensors").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        load_weights(tmp_path / "bomb.safetensors")
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_a_foreign_safetensors_file_is_refused(
+    tmp_path: Path, metadata: dict[str, str] | None
+) -> None:
+    save_file({"w": torch.zeros(2)}, tmp_path / "f.safetensors", metadata)
+    with pytest.raises(CheckpointError, match="but not one of jmp-calc"):
+        read_header(tmp_path / "f.safetensors")
+
+
+def test_a_missing_file_is_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="absent"):
+        load_weights(tmp_path / "absent.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "header is damaged"),
+        ("[" * 100_000, "header is damaged"),
+        ('{"version": NaN}', "NaN is not a number"),
+        ("[1]", "it has no version"),
+        ('{"version": "1"}', "it has no version"),
+        ('{"version": 0}', "it has no version"),
+        ('{"version": 1, "units": {}}', "it lacks config, heads, info"),
+    ],
+)
+def test_a_damaged_header_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "m.safetensors"
+    save_file({"w": torch.zeros(2)}, path, {weights.METADATA_KEY: text})
+    with pytest.raises(CheckpointError, match=message):
+        read_header(path)
+
+
+def test_a_newer_format_asks_for_an_upgrade(file: Path) -> None:
+    changed = rewrite(file, lambda header: header.update(version=2))
+    with pytest.raises(
+        CheckpointError, match=r"weights format 2.*reads up to 1; upgrade it: pip"
+    ):
+        load_weights(changed)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h: h["units"].update(energy="Ha"), "has units.*Ha.*allowed are"),
+        (lambda h: h.update(heads={}), "heads must be a list"),
+        (lambda h: h.update(info=[]), "info a mapping"),
+        (lambda h: h.update(config=3), "config is 3, should be a mapping"),
+        (lambda h: h["config"].update(num_atomz=1), "did you mean 'num_atom'.*newer"),
+        (lambda h: h["config"].pop("num_blocks"), "config lacks 'num_blocks'"),
+        (lambda h: h["config"].update(num_blocks=1.5), "1.5, should be a whole number"),
+        (lambda h: h["config"].update(num_blocks=True), "True, should be a whole"),
+        (lambda h: h["config"].update(rules="x"), "'published' or 'smooth'"),
+        (lambda h: h["config"].update(num_blocks=10**9), "does not go with a file of"),
+        (lambda h: h["config"].update(emb_size_rbf=-1), "config.emb_size_rbf is -1"),
+        (lambda h: h["heads"][0].update(name=None), r"heads\[0\].name is None.*text"),
+        (lambda h: h["heads"][0]["graph"].update(cutoff=-1), "cutoff is -1.0 angstrom"),
+        (lambda h: h["heads"][0]["graph"].update(cutoff="5"), "'5', should be a finit"),
+        (
+            lambda h: h["heads"][1].update(energy_scale=10**400),
+            "should be a finite number",
+        ),
+        (lambda h: h["heads"][1].update(references={"H": 1.0}), "has the key 'H'"),
+        (lambda h: h["heads"][1].update(elements=3), r"elements is 3, should be tuple"),
+        (lambda h: h["heads"][1].update(name="molecules"), "names must be distinct"),
+    ],
+)
+def test_a_header_that_does_not_make_sense_is_refused(
+    file: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=rf"changed\.safetensors.*{message}"):
+        load_weights(rewrite(file, change))
+
+
+def test_a_field_with_a_default_may_be_absent(file: Path) -> None:
+    changed = rewrite(file, lambda h: h["heads"][0].pop("is_default"))
+    assert not load_weights(changed).heads["molecules"].is_default
+
+
+def test_missing_and_extra_tensors_are_listed_up_to_five(file: Path) -> None:
+    tensors = load_file(file)
+    kept = {k: v for k, v in tensors.items() if not k.startswith("backbone.bases.")}
+    kept |= {f"extra.{i}": torch.zeros(1) for i in range(7)}
+    metadata = {weights.METADATA_KEY: json.dumps(read_header(file))}
+    save_file(kept, file, metadata)
+    with pytest.raises(
+        CheckpointError,
+        match=r"14 tensors are missing: backbone\.bases\.\w+(\S*, \S+){4} and 9 more; "
+        r"7 are not part of the model: extra\.0,.* extra\.4 and 2 more",
+    ):
+        load_weights(file)

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from ase import Atoms
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
+from ase.io import read
+
+from jmp_calc.errors import ArgumentError, DataError, UnsupportedSystemError
+from jmp_calc.sim.md import MDSettings, run_md
+
+needs_full_device = pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="this system has no /dev/full"
+)
+
+
+def summary_of(folder):
+    return yaml.safe_load((folder / "md-summary.yml").read_text())
+
+
+def rows_of(folder):
+    with (folder / "md-md.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def at_step(step, action):
+    """A fault of the calculator at its evaluation for a step."""
+
+    def fault(results, n_calls):
+        if n_calls == step:
+            action(results)
+
+    return fault
+
+
+def raises(error):
+    def action(results):
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize("kind", ["traj", "xyz"])
+def test_frames_and_rows_follow_their_strides_and_include_the_last_step(
+    kind, ethanol, tmp_path
+):
+    settings = MDSettings(
+        steps=23, trajectory_format=kind, trajectory_stride=5, log_stride=4
+    )
+    result = run_md(ethanol(), settings, out=tmp_path)
+    frames = read(result.files.trajectory, index=":")
+    assert [f.info["step"] for f in frames] == [0, 5, 10, 15, 20, 23]
+    assert result.n_frames == 6
+    assert [int(r["step"]) for r in rows_of(tmp_path)] == [0, 4, 8, 12, 16, 20, 23]
+
+
+@pytest.mark.parametrize("kind", ["traj", "xyz"])
+def test_a_frame_holds_the_state_and_results_of_its_step(kind, slab, tmp_path):
+    atoms = slab()
+    result = run_md(atoms, MDSettings(steps=10, trajectory_format=kind), out=tmp_path)
+    frame = read(result.files.trajectory, index=-1)
+    assert frame.positions == pytest.approx(result.atoms.positions, abs=1e-8)
+    assert frame.get_momenta() == pytest.approx(result.atoms.get_momenta(), abs=1e-8)
+    assert [type(c) for c in frame.constraints] == [FixAtoms]
+    fresh = result.atoms.copy()
+    fresh.calc = atoms.calc
+    assert frame.get_potential_energy() == pytest.approx(fresh.get_potential_energy())
+    raw = fresh.get_forces(apply_constraint=False)
+    assert frame.get_forces(apply_constraint=False) == pytest.approx(raw, abs=1e-7)
+
+
+def test_the_traj_format_is_exact(ethanol, tmp_path):
+    result = run_md(ethanol(), MDSettings(steps=10), out=tmp_path)
+    frame = read(result.files.trajectory, index=-1)
+    assert np.array_equal(frame.positions, result.atoms.positions)
+    assert np.array_equal(frame.get_momenta(), result.atoms.get_momenta())
+
+
+def test_a_frame_does_not_hold_the_constraint_that_the_run_added(ethanol, tmp_path):
+    result = run_md(ethanol(), MDSettings(steps=2), out=tmp_path)
+    assert not read(result.files.trajectory).constraints
+
+
+def test_the_csv_reads_back_exactly(ethanol, tmp_path):
+    seen = []
+    settings = MDSettings(steps=5, log_stride=1)
+    run_md(ethanol(), settings, out=tmp_path, progress=seen.append)
+    written = [float(row["total_energy_eV"]) for row in rows_of(tmp_path)]
+    assert written == [row.total_energy_eV for row in seen]
+
+
+@pytest.mark.parametrize("kind", ["traj", "xyz"])
+def test_results_of_the_input_are_not_taken_for_those_of_a_frame(
+    kind, ethanol, tmp_path
+):
+    atoms = ethanol()
+    atoms.info.update(energy=-999.0, REF_energy=-999.0, stress=[0.0] * 6, source="x")
+    atoms.arrays["REF_forces"] = np.ones((9, 3))
+    atoms.arrays["forces"] = np.ones((9, 3))
+    result = run_md(atoms, MDSettings(steps=3, trajectory_format=kind), out=tmp_path)
+    frame = read(result.files.trajectory, index=-1)
+    assert frame.info["source"] == "x"
+    assert "REF_energy" not in frame.info
+    assert "REF_forces" not in frame.arrays
+    assert frame.get_potential_energy() == pytest.approx(
+        result.atoms.calc.results["energy"]
+    )
+
+
+def test_the_summary_tells_inputs_settings_versions_and_results(ethanol, tmp_path):
+    about = {
+        "model": {"name": "m", "weights_sha256": "00"},
+        "inputs": {"file": Path("a")},
+    }
+    settings = MDSettings(steps=100, log_stride=2)
+    result = run_md(ethanol(), settings, out=tmp_path, provenance=about)
+    summary = summary_of(tmp_path)
+    assert summary["status"] == "completed"
+    assert summary["model"]["weights_sha256"] == "00"
+    assert summary["inputs"]["file"] == "a"
+    assert summary["settings"]["timestep_fs"] == 0.5
+    assert summary["system"]["degrees_of_freedom"] == 24
+    assert {"python", "ase", "numpy"} <= summary["versions"].keys()
+    assert summary["started"] <= summary["ended"]
+    results = summary["results"]
+    assert results["steps"] == 100
+    assert results["mean_temperature_K"] == result.mean_temperature_K
+    drift = "energy_drift_meV_per_atom_per_ps"
+    assert results[drift] == getattr(result, drift)
+
+
+def test_zero_steps_write_the_start(ethanol, tmp_path):
+    result = run_md(ethanol(), MDSettings(steps=0), out=tmp_path)
+    assert result.n_frames == 1
+    assert summary_of(tmp_path)["results"]["steps"] == 0
+
+
+def test_it_runs_a_real_potential(tmp_path, slab):
+    atoms = slab()
+    atoms.calc = EMT()
+    settings = MDSettings(ensemble="nve", steps=150, timestep_fs=2.0, log_stride=1)
+    result = run_md(atoms, settings, out=tmp_path)
+    energies = [float(row["total_energy_eV"]) for row in rows_of(tmp_path)]
+    assert np.ptp(energies) < 2e-3
+    assert result.status == "completed"
+
+
+@pytest.mark.parametrize("kind", ["traj", "xyz"])
+def test_an_interrupt_leaves_valid_files_and_says_so(kind, ethanol, tmp_path):
+    def stop(row):
+        if row.step == 17:
+            signal.raise_signal(signal.SIGINT)
+
+    settings = MDSettings(steps=100, trajectory_format=kind)
+    result = run_md(ethanol(), settings, out=tmp_path, progress=stop)
+    assert result.status == "interrupted"
+    assert result.n_steps == 17
+    frames = read(result.files.trajectory, index=":")
+    assert [f.info["step"] for f in frames] == [0, 10, 17]
+    assert [int(row["step"]) for row in rows_of(tmp_path)] == [0, 10, 17]
+    assert read(result.files.final).info["step"] == 17
+    assert summary_of(tmp_path)["status"] == "interrupted"
+
+
+def test_an_interrupt_within_a_step_keeps_the_step_before(ethanol, tmp_path):
+    atoms = ethanol(fault=at_step(6, raises(KeyboardInterrupt())))
+    result = run_md(atoms, MDSettings(steps=100, trajectory_stride=1), out=tmp_path)
+    assert result.n_steps == 5
+    last = read(result.files.trajectory, index=-1)
+    assert np.array_equal(last.positions, result.atoms.positions)
+    assert result.reason == "interrupted after step 5"
+
+
+def test_a_failed_force_call_stops_the_run_and_keeps_what_is_done(ethanol, tmp_path):
+    atoms = ethanol(fault=at_step(12, raises(RuntimeError("out of memory"))))
+    with pytest.raises(RuntimeError, match="out of memory") as caught:
+        run_md(atoms, MDSettings(steps=100), out=tmp_path)
+    assert "stopped after step 11" in caught.value.__notes__[0]
+    steps = [f.info["step"] for f in read(tmp_path / "md-traj.traj", index=":")]
+    assert steps == [0, 10, 11]
+    summary = summary_of(tmp_path)
+    assert summary["status"] == "failed"
+    assert summary["reason"] == "RuntimeError: out of memory"
+
+
+def test_a_failure_at_the_start_leaves_no_files(ethanol, tmp_path):
+    atoms = ethanol(fault=at_step(0, raises(RuntimeError("no"))))
+    with pytest.raises(RuntimeError, match="no"):
+        run_md(atoms, MDSettings(), out=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def nan_energy(results):
+    results["energy"] = float("nan")
+
+
+def infinite_force(results):
+    results["forces"][4, 1] = float("inf")
+
+
+def huge_force(results):
+    results["forces"][4, 1] = 1e5
+
+
+def deep_hole(results):
+    results["energy"] -= 30.0
+
+
+@pytest.mark.parametrize(
+    ("action", "text"),
+    [
+        (nan_energy, r"step 12 \(0.006 ps\): the potential energy is nan eV"),
+        (infinite_force, "step 12.*the force on atom 4 is not finite"),
+        (huge_force, "step 12.*temperature is .* above max_temperature_K = 3000"),
+        (deep_hole, "step 12.*changed by -3.3 eV/atom.*_eV_per_atom = 2;"),
+        (
+            raises(UnsupportedSystemError("atoms overlap")),
+            "after step 11: atoms overlap",
+        ),
+    ],
+)
+def test_an_exploding_run_stops_says_why_and_keeps_the_good_steps(
+    action, text, ethanol, tmp_path
+):
+    atoms = ethanol(fault=at_step(12, action))
+    result = run_md(atoms, MDSettings(steps=100), out=tmp_path)
+    assert result.status == "unstable"
+    assert result.n_steps == 11
+    summary = summary_of(tmp_path)
+    assert summary["status"] == "unstable"
+    with pytest.raises(AssertionError, match=text):
+        raise AssertionError(summary["reason"])
+    last = read(tmp_path / "md-traj.traj", index=-1)
+    assert last.info["step"] == 11
+    assert np.isfinite(last.positions).all()
+
+
+def test_a_reason_says_what_to_do(ethanol, tmp_path):
+    atoms = ethanol(fault=at_step(3, nan_energy))
+    result = run_md(atoms, MDSettings(), out=tmp_path)
+    assert "shorter timestep_fs" in result.reason
+
+
+def test_a_start_without_finite_energy_is_refused(ethanol, tmp_path):
+    atoms = ethanol(fault=at_step(0, nan_energy))
+    with pytest.raises(UnsupportedSystemError, match="starting structure is unusable"):
+        run_md(atoms, MDSettings(), out=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_existing_files_are_not_replaced_unasked(ethanol, tmp_path):
+    (tmp_path / "md-md.csv").write_text("precious")
+    with pytest.raises(ArgumentError, match=r"md-md.csv exists.*--overwrite"):
+        run_md(ethanol(), MDSettings(steps=1), out=tmp_path)
+    assert (tmp_path / "md-md.csv").read_text() == "precious"
+    run_md(ethanol(), MDSettings(steps=1), out=tmp_path, overwrite=True)
+    assert len(rows_of(tmp_path)) == 2
+
+
+def test_atoms_without_calculator_are_refused(tmp_path):
+    with pytest.raises(ArgumentError, match=r"no calculator; set atoms.calc"):
+        run_md(Atoms("He"), MDSettings(), out=tmp_path)
+
+
+def test_an_empty_structure_is_refused(tmp_path):
+    with pytest.raises(UnsupportedSystemError, match="has no atoms"):
+        run_md(Atoms(), MDSettings(), out=tmp_path)
+
+
+@needs_full_device
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("md-md.csv", "traj"), ("md-traj.xyz", "xyz"), ("md-traj.traj", "traj")],
+)
+def test_a_full_disk_is_named_with_what_to_do(name, kind, ethanol, tmp_path):
+    (tmp_path / name).symlink_to("/dev/full")
+    settings = MDSettings(steps=20, trajectory_format=kind)
+    with pytest.raises(
+        DataError, match=rf"cannot write .*{name}: No space left.*--out"
+    ):
+        run_md(ethanol(), settings, out=tmp_path, overwrite=True)
+    assert yaml.safe_load((tmp_path / "md-summary.yml").read_text())
+
+
+def test_a_folder_that_cannot_be_made_is_named(ethanol, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot write .*file"):
+        run_md(ethanol(), MDSettings(steps=1), out=tmp_path / "file" / "sub")

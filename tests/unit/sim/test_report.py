@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from ase import Atoms
+from ase.io import read, ulm
+
+from jmp_calc.errors import DataError
+from jmp_calc.sim.report import (
+    LineFile,
+    MDFiles,
+    open_trajectory,
+    save_summary,
+    versions,
+)
+
+
+def test_files_are_named_after_the_stem():
+    files = MDFiles.under("out", "water", "xyz")
+    assert files.trajectory == Path("out/water-traj.xyz")
+    assert files.observables == Path("out/water-md.csv")
+    assert files.final == Path("out/water-final.xyz")
+    assert files.summary == Path("out/water-summary.yml")
+
+
+def test_a_record_that_was_cut_off_is_dropped(tmp_path):
+    file = LineFile(tmp_path / "a.csv")
+    file.append("one\n")
+    file._file.write(b"tw")  # what an interrupt leaves
+    file.close()
+    assert (tmp_path / "a.csv").read_text() == "one\n"
+
+
+def test_a_record_after_one_that_was_cut_off_takes_its_place(tmp_path):
+    file = LineFile(tmp_path / "a.csv")
+    file.append("one\n")
+    file._file.write(b"tw")
+    file.append("two\n")
+    file.close()
+    assert (tmp_path / "a.csv").read_text() == "one\ntwo\n"
+
+
+def test_a_traj_frame_that_was_cut_off_is_never_seen(tmp_path, monkeypatch):
+    path = tmp_path / "a.traj"
+    trajectory = open_trajectory(path)
+    trajectory.write(Atoms("He"))
+
+    def cut(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        # the frame's arrays are in the file by then, but not its index entry
+        patch.setattr(ulm.Writer, "sync", cut)
+        with pytest.raises(KeyboardInterrupt):
+            trajectory.write(Atoms("He", positions=[[1.0, 2.0, 3.0]]))
+    trajectory.write(Atoms("He"))
+    trajectory.close()
+    assert trajectory.n_frames == 1
+    assert len(read(path, index=":")) == 1
+
+
+def test_a_summary_holds_numpy_and_paths_as_plain_data(tmp_path):
+    data = {"a": np.float64(0.1), "b": np.arange(2), "c": Path("x"), "d": (True, None)}
+    save_summary(data, tmp_path / "s.yml")
+    loaded = yaml.safe_load((tmp_path / "s.yml").read_text())
+    assert loaded == {"a": 0.1, "b": [0, 1], "c": "x", "d": [True, None]}
+
+
+def test_a_summary_is_replaced_in_one_step(tmp_path):
+    save_summary({"a": 1}, tmp_path / "s.yml")
+    save_summary({"a": 2}, tmp_path / "s.yml")
+    assert [path.name for path in tmp_path.iterdir()] == ["s.yml"]
+
+
+def test_a_summary_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"cannot write .*none/s.yml: No such file"):
+        save_summary({}, tmp_path / "none" / "s.yml")
+
+
+def test_versions_are_told_without_importing():
+    code = (
+        "import sys; from jmp_calc.sim.report import versions; v = versions(); "
+        "assert 'torch' in v and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert versions()["python"].startswith("3.")

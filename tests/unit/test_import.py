@@ -1,0 +1,80 @@
+"""Importing jmp_calc is cheap and changes nothing in the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import jmp_calc
+from jmp_calc.errors import JMPError
+
+RECORD = """
+import os, sys, random, warnings, logging, threading, importlib
+import numpy, torch, ase
+
+def state():
+    return {
+        "dtype": torch.get_default_dtype(),
+        "threads": torch.get_num_threads(),
+        "interop": torch.get_num_interop_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "grad": torch.is_grad_enabled(),
+        "matmul": torch.get_float32_matmul_precision(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "torch": torch.random.get_rng_state().tolist(),
+        "numpy": numpy.random.get_state()[1].tolist(),
+        "python": random.getstate(),
+        "environment": dict(os.environ),
+        "filters": list(warnings.filters),
+        "handlers": list(logging.getLogger().handlers),
+        "level": logging.getLogger().level,
+        "errors": numpy.geterr(),
+        "print": numpy.get_printoptions(),
+        "threads alive": threading.active_count(),
+        "hook": sys.excepthook,
+    }
+
+# what the libraries that jmp_calc uses do on their own import is theirs
+import ase.calculators.calculator, ase.stress, matscipy.neighbours, pooch, safetensors
+import jaxtyping, tqdm, requests, yaml, click
+before = state()
+import jmp_calc
+for name in jmp_calc.__all__:
+    getattr(jmp_calc, name)
+assert "jmp_calc.calculator" in sys.modules
+after = state()
+print([key for key in before if before[key] != after[key]])
+"""
+
+
+def python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_package_imports_neither_torch_nor_ase() -> None:
+    code = (
+        "import sys, jmp_calc; jmp_calc.JMPError; "
+        "print([m for m in ('torch', 'ase', 'numpy', 'scipy') if m in sys.modules])"
+    )
+    assert python(code) == "[]"
+
+
+def test_importing_everything_changes_no_global_state() -> None:
+    assert python(RECORD) == "[]"
+
+
+def test_public_names_are_listed_and_can_be_imported() -> None:
+    assert set(jmp_calc.__all__) <= set(dir(jmp_calc))
+    assert issubclass(jmp_calc.UnsupportedSystemError, JMPError)
+    assert jmp_calc.__version__.count(".") == 2
+
+
+def test_other_names_do_not_exist() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Calculator'"):
+        _ = jmp_calc.Calculator

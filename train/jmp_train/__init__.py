@@ -1,0 +1,1 @@
+"""Training of JMP models: data sets, stores, mixtures, recipes, the trainer."""

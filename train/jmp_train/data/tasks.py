@@ -1,0 +1,59 @@
+"""The tasks of the bundled models: data sets of one level of theory share a head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jmp_calc.models.config import Domain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskInfo:
+    """One head: which sets it learns from and what it is for."""
+
+    name: str
+    """Key in ``TASKS`` and name of the head."""
+    datasets: tuple[str, ...]
+    """Keys of ``DATASETS``; all have one level of theory."""
+    domain: Domain
+    """Kind of structure."""
+    level_of_theory: str
+    """Method of the labels."""
+    licence: str
+    """Licences of the data that shape the head."""
+    is_default: bool = False
+    """Preferred when several heads cover a structure."""
+
+
+TASKS: dict[str, TaskInfo] = {
+    "qm7x": TaskInfo(
+        name="qm7x",
+        datasets=("qm7x",),
+        domain="molecule",
+        level_of_theory="PBE0+MBD",
+        licence="MIT (QM7-X: CC-BY-4.0)",
+        is_default=True,
+    ),
+    "wb97x": TaskInfo(
+        name="wb97x",
+        datasets=("threebpa", "ani1x", "ani2x_diatomics", "s66x8"),
+        domain="molecule",
+        level_of_theory="ωB97X/6-31G(d)",
+        licence="MIT",
+    ),
+    "oc20": TaskInfo(
+        name="oc20",
+        datasets=("oc20_relaxations",),
+        domain="surface",
+        level_of_theory="RPBE, VASP",
+        licence="MIT (OC20: CC-BY-4.0)",
+    ),
+    "pbe": TaskInfo(
+        name="pbe",
+        datasets=("mlearn", "bo2_oxides"),
+        domain="bulk",
+        level_of_theory="PBE, VASP",
+        licence="BSD-3-Clause and MIT",
+    ),
+}
+"""Tasks by name, in the order of the heads."""
