@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +35,6 @@ from jmp_calc.models.config import ForceKind
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.pretrained import load_model
 from jmp_calc.tags import read_tags
-
-Tags = Literal["auto", "atoms"] | Sequence[int] | Int[np.ndarray, " atoms"]
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _PROPERTIES = ["energy", "free_energy", "energies", "forces", "stress"]
@@ -82,13 +80,13 @@ class JMPCalculator(Calculator):
         model: str | Path | JMPModel = "jmp-nano",
         *,
         head: str | None = None,
-        forces: ForceKind | None = None,
-        tags: Tags = "auto",
+        forces: str | None = None,
+        tags: str | Sequence[int] | Int[np.ndarray, " atoms"] = "auto",
         device: str = "cpu",
-        dtype: Literal["float32", "float64"] = "float32",
+        dtype: str = "float32",
         offline: bool = False,
     ) -> None:
-        _check_arguments(forces, tags, dtype)
+        force_choice = _check_arguments(forces, tags, dtype)
         target = checked_device(device)
         super().__init__()  # type: ignore[no-untyped-call]  # ASE
         if isinstance(model, JMPModel):
@@ -97,7 +95,7 @@ class JMPCalculator(Calculator):
             given, loaded = str(model), load_model(model, offline=offline)
         check_name(loaded, head)
         if head is not None:
-            force_kind(loaded.heads[head], forces)
+            force_kind(loaded.heads[head], force_choice)
         loaded = loaded.to(device=target, dtype=_DTYPES[dtype])
         self.model = loaded.eval().requires_grad_(False)
         self.parameters = {
@@ -138,6 +136,8 @@ class JMPCalculator(Calculator):
             atoms = self.atoms
         if atoms is None:
             raise ArgumentError("there is no structure yet; give one as atoms=")
+        if self.check_state(atoms):
+            self.results = {}
         super().calculate(  # type: ignore[no-untyped-call]  # ASE
             atoms, list(properties), list(system_changes)
         )
@@ -375,7 +375,8 @@ class JMPCalculator(Calculator):
             _logger.info("%s", note)
 
 
-def _check_arguments(forces: Any, tags: Any, dtype: Any) -> None:
+def _check_arguments(forces: Any, tags: Any, dtype: Any) -> ForceKind | None:
+    """Return the force kind that is asked for; complain about what is not allowed."""
     for name, given, allowed in (
         ("forces", forces, (None, "gradient", "direct")),
         ("dtype", dtype, tuple(_DTYPES)),
@@ -389,3 +390,5 @@ def _check_arguments(forces: Any, tags: Any, dtype: Any) -> None:
         raise ArgumentError(
             f"tags is {tags!r}; choose 'auto', 'atoms', or give one tag per atom"
         )
+    kind: ForceKind | None = forces
+    return kind

@@ -170,18 +170,20 @@ def split_into_batches(
         tasks: Tasks with their number.
     """
     waiting: dict[tuple[ForceKind | None, bool], list[tuple[int, Task]]] = {}
+    sizes: dict[tuple[ForceKind | None, bool], tuple[int, int]] = {}
     for number, task in tasks:
         kind = (task.forces, task.has_stress)
-        batch = waiting.setdefault(kind, [])
-        together = [*(other for _, other in batch), task]
-        if batch and (
-            sum(t.graph.n_atoms for t in together) > MAX_BATCH_ATOMS
-            or sum(t.n_edges for t in together) > MAX_BATCH_EDGES
+        n_atoms, n_edges = task.graph.n_atoms, task.n_edges
+        atoms_before, edges_before = sizes.get(kind, (0, 0))
+        if atoms_before and (
+            atoms_before + n_atoms > MAX_BATCH_ATOMS
+            or edges_before + n_edges > MAX_BATCH_EDGES
         ):
-            yield batch
-            batch = waiting[kind] = []
-        batch.append((number, task))
-    yield from (batch for batch in waiting.values() if batch)
+            yield waiting.pop(kind)
+            atoms_before, edges_before = 0, 0
+        waiting.setdefault(kind, []).append((number, task))
+        sizes[kind] = (atoms_before + n_atoms, edges_before + n_edges)
+    yield from waiting.values()
 
 
 def as_array(values: torch.Tensor) -> Float[np.ndarray, "..."]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,10 +24,14 @@ class RangeServer(ThreadingHTTPServer):
         self.checks_if_range = True
         self.says_size = True
         self.status = 200
+        self.delay_seconds = 0.0
         self.cuts: list[int] = []
         """Bytes after which the connection breaks, one per request to come."""
         self.asked: list[str | None] = []
         """Range of every request, or None."""
+
+    def handle_error(self, *args: object) -> None:
+        """A client that hangs up is what some tests are about."""
 
     @property
     def url(self) -> str:
@@ -40,6 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         asked = self.headers["Range"]
         server.asked.append(asked)
+        time.sleep(server.delay_seconds)
         if server.status != 200:
             self.send_error(server.status)
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 
 from jmp_calc.models.config import SIZES, GraphRules
 from jmp_calc.pretrained.loading import OUR_SUFFIX
+from jmp_calc.pretrained.table import Pretrained
 from jmp_calc.pretrained.transfer import size_text
 
 _DOMAIN = {
@@ -27,17 +28,17 @@ _PERIODIC = {
 _OWN_LINES = ("name", "licence", "citation", "training", "path", "weights_sha256")
 
 
-def print_sheet(path: Path, *, name: str | None = None, about: str = "") -> None:
+def print_sheet(path: Path, entry: Pretrained | None = None) -> None:
     """Print everything readable in the header of a weights file.
 
     Args:
         path: One of our files, or one in the published layout.
-        name: What the model is called; None: as the file says.
-        about: A line of description.
+        entry: What is known about it if it is a named model.
     """
     header = _read(path)
     info = header["info"]
-    print(f"{name or info.get('name', path.stem)}{': ' + about if about else ''}\n")
+    title = info.get("name", path.stem)
+    print(f"{title if entry is None else f'{entry.name}: {entry.description}'}\n")
     _print_lines(
         {
             "file": f"{path} ({size_text(path.stat().st_size)})",
@@ -45,12 +46,17 @@ def print_sheet(path: Path, *, name: str | None = None, about: str = "") -> None
             "licence": info.get("licence", "not stated"),
             "citation": info.get("citation"),
             "network": _network(header["config"]),
-            "units": ", ".join(f"{key} {unit}" for key, unit in header["units"].items()),
+            "units": ", ".join(
+                f"{key} {unit}" for key, unit in header["units"].items()
+            ),
         }
     )
     for head in header["heads"]:
         print(f"\nhead {head['name']}{' (default)' if head['is_default'] else ''}")
-        _print_lines(_head_lines(head), indent="  ")
+        purpose = None if entry is None else (entry.heads or {}).get(head["name"])
+        _print_lines(_head_lines(head, purpose), indent="  ")
+    if any(head["references"] is None for head in header["heads"]):
+        print("\n'jmp-md models fit-references' makes relative energies absolute.")
     if info.get("training"):
         print("\ntraining")
         _print_tree(info["training"])
@@ -90,25 +96,23 @@ def _network(config: Mapping[str, Any]) -> str:
         )
     ]
     return (
-        f"GemNet-OC, size {sizes[0] if sizes else 'of its own'} (interaction blocks: "
-        f"{config['num_blocks']}, width of atoms: {config['emb_size_atom']}, of edges: "
-        f"{config['emb_size_edge']}); {config['rules']} rules"
+        f"GemNet-OC, size {sizes[0] if sizes else 'of its own'}: blocks "
+        f"{config['num_blocks']}, features per atom {config['emb_size_atom']}, "
+        f"per edge {config['emb_size_edge']}; {config['rules']} rules"
     )
 
 
-def _head_lines(head: Mapping[str, Any]) -> dict[str, str | None]:
+def _head_lines(head: Mapping[str, Any], purpose: str | None) -> dict[str, str | None]:
     rules = GraphRules(**head["graph"])
     references = head["references"]
-    elements = [chemical_symbols[z] for z in head["elements"]]
     limits = rules.neighbor_limits
     return {
-        "for": _DOMAIN[head["domain"]],
+        "for": purpose or _DOMAIN[head["domain"]],
         "theory": head["level_of_theory"],
-        "elements": " ".join(elements) or "not recorded",
-        "energy": "relative: comparable at equal composition only, until 'jmp-md models "
-        "fit-references'"
+        "elements": _symbols(head["elements"]) or "not recorded",
+        "energy": "relative: comparable at equal composition only"
         if references is None
-        else f"absolute, with reference energies of {len(references)} elements",
+        else f"absolute; elements with a reference energy: {_symbols(references)}",
         "forces": _forces(head),
         "cutoffs": _by_graph(rules.cutoffs, " Å"),
         "neighbors": "no limit" if limits is None else "at most " + _by_graph(limits),
@@ -124,7 +128,12 @@ def _forces(head: Mapping[str, Any]) -> str:
     return f"gradient of the energy, conservative{more}"
 
 
-def _by_graph(values: Mapping[str, float], unit: str = "") -> str:
+def _symbols(numbers: Iterable[int | str]) -> str:
+    # JSON writes the atomic numbers that are keys as text
+    return " ".join(chemical_symbols[z] for z in sorted(map(int, numbers)))
+
+
+def _by_graph(values: Mapping[str, float] | Mapping[str, int], unit: str = "") -> str:
     if len(set(values.values())) == 1:
         return f"{next(iter(values.values())):g}{unit} in all graphs"
     parts = (f"{name.replace('_', '-')} {value:g}" for name, value in values.items())

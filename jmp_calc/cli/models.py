@@ -40,7 +40,7 @@ def models(context: click.Context) -> None:
 models.add_command(fit_references)
 
 
-@models.command()
+@models.command(short_help="Show heads, theory, elements and rules of a model.")
 @click.argument("model", metavar="NAME|PATH")
 def show(model: str) -> None:
     """Show what a model is for: its heads, their theory, elements and rules.
@@ -57,12 +57,12 @@ def show(model: str) -> None:
         return
     state = presence(entry)
     if state.is_present:
-        print_sheet(fetch(entry), name=entry.name, about=entry.description)
+        print_sheet(fetch(entry), entry)
     else:
         _print_absent(entry, state)
 
 
-@models.command()
+@models.command(short_help="Download weights, or go on with it.")
 @click.argument("name")
 @click.option(
     "--offline", is_flag=True, help="Open no connection: only check what is there."
@@ -91,7 +91,7 @@ def download(name: str, *, offline: bool) -> None:
     )
 
 
-@models.command(name="verify")
+@models.command(name="verify", short_help="Compare the hash of downloaded weights.")
 @click.argument("name")
 def verify_command(name: str) -> None:
     """Read the weights of the model NAME in full and compare their hash."""
@@ -108,7 +108,7 @@ def verify_command(name: str) -> None:
     _print_lines({"verified": str(path_of(entry)), "sha256": sha256, "file": against})
 
 
-@models.command()
+@models.command(short_help="Print where the weights are or will be.")
 @click.argument("name")
 def path(name: str) -> None:
     """Print where the weights of the model NAME are, or go once downloaded."""

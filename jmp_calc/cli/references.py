@@ -13,12 +13,12 @@ import click
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from jmp_calc.cli.options import READ_ERRORS
 from jmp_calc.errors import ArgumentError, DataError, did_you_mean
-from jmp_calc.pretrained.loading import OUR_SUFFIX, load_model, locate
+from jmp_calc.pretrained.loading import OUR_SUFFIX, load_model
 from jmp_calc.pretrained.transfer import size_text
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ _CHUNK = 16
 """Structures between two moves of the progress bar."""
 
 
-@click.command(name="fit-references")
+@click.command(
+    name="fit-references", short_help="Make the energies of a head absolute."
+)
 @click.argument("model")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
@@ -76,51 +78,62 @@ def fit_references(
     _check_out(out, overwrite=overwrite)
     frames = _read(file)
     labels = _labels(frames, file, energy_key)
-    source = locate(model)
     network = load_model(model, ema=ema)
     spec = network.heads[_choose_head(network, head)]
-    name = str(network.info.get("name", source.stem))
+    old = spec.references or {}
 
     from jmp_calc.models.references import fit_references as fit
     from jmp_calc.models.references import sum_of_references
     from jmp_calc.models.weights import save_weights
 
-    numbers = [atoms.numbers for atoms in frames]
-    network.heads[spec.name] = replace(spec, references=None)
-    energies = _energies(network, frames, head=spec.name, device=device)
-    result = fit(numbers, labels - energies)
-    before = labels - energies - sum_of_references(numbers, spec.references or {})
     sizes = np.array([len(atoms) for atoms in frames])
-    error = {
-        "before": float(np.abs(before / sizes).mean()),
-        "after": float(np.abs(result.residual / sizes).mean()),
-    }
+    numbers = np.concatenate([atoms.numbers for atoms in frames])
+    system_index = np.repeat(np.arange(len(frames)), sizes)
+    fit(numbers, system_index, labels)  # too few structures are said before the work
+    network.heads[spec.name] = replace(spec, references=None)
+    missing = labels - _energies(network, frames, head=spec.name, device=device)
+    before = missing - sum_of_references(numbers, system_index, old)
+    result = fit(numbers, system_index, missing)
+
     network.heads[spec.name] = replace(spec, references=result.references)
-    network.info = {
-        **network.info,
-        "name": out.stem,
-        "references": {
-            **network.info.get("references", {}),
-            spec.name: {
-                "fitted_to": file.name,
-                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-                "structures": len(frames),
-                "of_model": name,
-                "of_weights_sha256": network.info.get("weights_sha256"),
-                "mean_absolute_error_eV_per_atom": error["after"],
-            },
-        },
+    about = {
+        "fitted_to": file.name,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "structures": len(frames),
+        "mean_absolute_error_eV_per_atom": _mean_size(result.residual / sizes),
     }
-    save_weights(network.cpu(), out)
-    print(f"{'labels':12s}{file}: {len(frames)} structures, {sizes.sum()} atoms")
-    print(f"{'model':12s}{name}, head {spec.name} ({spec.level_of_theory})")
-    _print_fit(result, frames, spec.references or {})
-    for unit, divisor in (("eV", np.ones_like(sizes)), ("eV/atom", sizes)):
-        old, new = (np.abs(x / divisor).mean() for x in (before, result.residual))
-        print(f"{'error':12s}{old:.4g} -> {new:.4g} {unit} (mean absolute)")
+    network.info = _new_info(network.info, out.stem, {spec.name: about})
+    save_weights(network, out)
+
+    print(f"{'labels':12s}{file}: {len(frames)} structures, {len(numbers)} atoms")
+    print(f"{'model':12s}{model}, head {spec.name} ({spec.level_of_theory})")
+    _print_fit(result, np.bincount(numbers), old)
+    print(
+        f"{'error':12s}{_mean_size(before / sizes):.4g} -> "
+        f"{_mean_size(result.residual / sizes):.4g} eV/atom (mean absolute); "
+        f"{_mean_size(before):.4g} -> {_mean_size(result.residual):.4g} eV"
+    )
     print(f"{'written':12s}{out} ({size_text(out.stat().st_size)})")
-    print(f"{'use':12s}jmp-md run INPUT --model {out} --head {spec.name}")
-    _warn(result, lost=set(spec.references or {}) - set(result.references))
+    choice = f" --head {spec.name}" if len(network.heads) > 1 else ""
+    print(f"{'use':12s}jmp-md run INPUT --model {out}{choice}")
+    _warn(result, lost=set(old) - set(result.references))
+
+
+def _mean_size(values: Float[np.ndarray, " systems"]) -> float:
+    return float(np.abs(values).mean())
+
+
+def _new_info(
+    info: dict[str, Any], name: str, references: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what the new file says about itself, and which one it came from."""
+    origin = {"name": info.get("name"), "sha256": info.get("weights_sha256")}
+    return {
+        **info,
+        "name": name,
+        "made_from": origin,
+        "references": {**info.get("references", {}), **references},
+    }
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:
@@ -203,9 +216,8 @@ def _energies(
 
 
 def _print_fit(
-    result: ReferenceFit, frames: Sequence[Atoms], old: dict[int, float]
+    result: ReferenceFit, count: Int[np.ndarray, " elements"], old: dict[int, float]
 ) -> None:
-    count = np.bincount(np.concatenate([atoms.numbers for atoms in frames]))
     print(f"\n  {'element':8s}{'atoms':>8s}{'reference (eV)':>20s}", end="")
     print(f"{'before (eV)':>20s}" if old else "")
     for z, energy in result.references.items():

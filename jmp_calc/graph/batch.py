@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 GRAPHS = ("main", "atom_edge", "quadruplet", "atom_atom")
-"""The four edge sets of GemNet-OC; every edge set is sorted by target, source, shift."""
+"""The four edge sets of GemNet-OC, each sorted by target, source, shift."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EdgeSet:
-    """Directed edges source -> target; ``vector = pos[target] - pos[source] - shift @ cell``.
+    """Directed edges source -> target.
+
+    The vector of an edge is ``pos[target] - pos[source] - shift @ cell``.
 
     Edges are in canonical order: ascending target, then source, then shift
     (lexicographic), so that the incoming edges of an atom are contiguous.
@@ -145,11 +148,12 @@ def collate(graphs: Sequence[AtomGraph]) -> AtomGraph:
             edge_start[name] += edge.n_edges
         atom_start += graph.n_atoms
         system_start += graph.n_systems
-    return AtomGraph(
+    joined: dict[str, Any] = {
         **{name: torch.cat(value) for name, value in parts.items()},
         **{name: torch.cat(value, dim=-1) for name, value in lists.items()},
         **{name: _join(value) for name, value in edges.items()},
-    )
+    }
+    return AtomGraph(**joined)
 
 
 def _join(edges: Sequence[EdgeSet]) -> EdgeSet:

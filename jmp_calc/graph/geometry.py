@@ -12,11 +12,15 @@ def edge_vectors(graph: AtomGraph, edges: EdgeSet) -> Float[Tensor, "edges 3"]:
     """Return the vector from the source image to the target of each edge, angstrom.
 
     Differences are taken in the dtype of the positions (float64), before any cast to
-    the precision of a network.
+    the precision of a network. An edge from an atom to its own image does not depend on
+    where the atom is: its gradient is exactly zero, not the rounding of a sum that
+    cancels (which collinear images would amplify).
 
     Source:
         GemNet-OC specification, section 2.1.
     """
     cell = graph.cell[graph.system_index[edges.target]]
     shift = (edges.shift.to(cell.dtype)[:, None, :] @ cell)[:, 0]
-    return graph.positions[edges.target] - graph.positions[edges.source] - shift
+    difference = graph.positions[edges.target] - graph.positions[edges.source]
+    is_other = (edges.target != edges.source).to(difference.dtype)
+    return difference * is_other[:, None] - shift

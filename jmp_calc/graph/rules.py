@@ -27,7 +27,7 @@ class GraphRules:
     atom_edge_cutoff: float | None = None
     """Largest distance of an atom-edge edge, angstrom; None: ``cutoff``."""
     quadruplet_cutoff: float | None = None
-    """Largest distance of a quadruplet (interaction) edge, angstrom; None: ``cutoff``."""
+    """Largest distance of a quadruplet edge, angstrom; None: ``cutoff``."""
     atom_atom_cutoff: float | None = None
     """Largest distance of an atom-atom edge, angstrom; None: ``cutoff``."""
     max_neighbors: int | None = None

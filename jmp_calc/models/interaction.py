@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from jmp_calc.models.angles import Slots
+from jmp_calc.models.angles import QuadrupletWeights, Slots
 from jmp_calc.models.config import ModelConfig
 from jmp_calc.models.embedding import EdgeEmbedding, Shared
 from jmp_calc.models.layers import INV_SQRT_2, Dense, ScaleFactor, residual_stack
@@ -141,7 +141,6 @@ class QuadrupletInteraction(torch.nn.Module):
             config.emb_size_quad_in,
             config.emb_size_quad_out,
         )
-        self.n_spherical = config.num_spherical
         self.dense = Dense(edge, edge)
         self.radial = Dense(config.emb_size_rbf, edge, activation=False)
         self.scale_radial = ScaleFactor()
@@ -167,40 +166,50 @@ class QuadrupletInteraction(torch.nn.Module):
             lambda: gathered[quads.is_incoming],
             rows=quads.is_incoming,
         )
-        summed = quads.main.unpad(self._contract(x, shared))
+        summed = quads.main.unpad(sum_quadruplets(x, quads))
         y = self.scale_sum(
             self.bilinear((shared.factors_quadruplet @ summed).flatten(1)),
             lambda: x[quads.is_incoming],
         )
         return _symmetric(self.up_ca(y), self.up_ac(y), shared)
 
-    def _contract(
-        self, x: Float[Tensor, "quad_edges width dim"], shared: Shared
-    ) -> Float[Tensor, "atoms width angular_harmonics dim"]:
-        """Sum over b and d for every c, without a list of quadruplets."""
-        quads, n = shared.quadruplets, self.n_spherical
-        channels, n_atoms = x.shape[-1], quads.main.n_atoms
-        width, q_width = quads.main.width, quads.quadruplet.width
-        n_parts = quads.incoming.shape[1] // n
-        moments = (quads.incoming @ x).view(x.shape[0], n, n_parts, channels)
-        moments = quads.quadruplet.pad(moments)
-        moments = moments.transpose(1, 2).reshape(
-            n_atoms, n, q_width * n_parts, channels
-        )
-        total = quads.outgoing @ moments  # (atoms, harmonics, width * angular, dim)
-        total = total.view(n_atoms, n, width, n, channels).permute(0, 2, 3, 1, 4)
-        total = total.reshape(n_atoms, width, n * n, channels)
-        closed = x.new_zeros((n_atoms * width * q_width, channels)).index_copy(
-            0, quads.closure_to, x[quads.closure_from[0], quads.closure_from[1]]
-        )
-        excluded = quads.closure @ closed.view(n_atoms * width, q_width, channels)
-        total = total - excluded.view_as(total)
-        if quads.floored is not None:
-            quad, slot = quads.floored.incoming
-            term = quads.floored.weight[:, :, None] * x[quad, slot][:, None]
-            total = total.flatten(0, 1).index_add(0, quads.floored.to, term)
-            total = total.view(n_atoms, width, n * n, channels)
-        return total
+
+def sum_quadruplets(
+    x: Float[Tensor, "quad_edges width dim"], quads: QuadrupletWeights
+) -> Float[Tensor, "atoms width angular_harmonics dim"]:
+    """Sum over b and d for every c -> a, without a list of quadruplets.
+
+    Args:
+        x: Features of d -> b, for every quadruplet edge b -> a and slot d of atom b.
+        quads: Angular weights, and which terms to leave out.
+
+    Returns:
+        One row per slot c of atom a; columns (l, j), j the cosine index.
+
+    Source:
+        Factorised contractions (addition theorem for cosines), exact.
+    """
+    n = quads.incoming_cosine.shape[-1]
+    channels, n_atoms = x.shape[-1], quads.main.n_atoms
+    width, q_width = quads.main.width, quads.quadruplet.width
+    n_parts = quads.incoming.shape[1] // n
+    moments = (quads.incoming @ x).view(x.shape[0], n, n_parts, channels)
+    moments = quads.quadruplet.pad(moments)
+    moments = moments.transpose(1, 2).reshape(n_atoms, n, q_width * n_parts, channels)
+    total = quads.outgoing @ moments  # (atoms, harmonics, width * angular, dim)
+    total = total.view(n_atoms, n, width, n, channels).permute(0, 2, 3, 1, 4)
+    total = total.reshape(n_atoms, width, n * n, channels)
+    closed = x.new_zeros((n_atoms * width * q_width, channels)).index_copy(
+        0, quads.closure_to, x[quads.closure_from[0], quads.closure_from[1]]
+    )
+    excluded = quads.closure @ closed.view(n_atoms * width, q_width, channels)
+    total = total - excluded.view_as(total)
+    if quads.floored is not None:
+        quad, slot = quads.floored.incoming
+        term = quads.floored.weight[:, :, None] * x[quad, slot][:, None]
+        total = total.flatten(0, 1).index_add(0, quads.floored.to, term)
+        total = total.view(n_atoms, width, n * n, channels)
+    return total
 
 
 class AtomUpdate(torch.nn.Module):

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from reprlib import repr as short
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
-from jmp_calc.errors import ArgumentError, CheckpointError
+from jmp_calc.errors import ArgumentError, CheckpointError, did_you_mean
 from jmp_calc.models.config import Domain, GraphRules, HeadSpec, L, ModelConfig, S
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.models.published_names import COUNTERS
@@ -157,8 +157,7 @@ def load_published(path: Path, *, ema: Ema = "full") -> JMPModel:
         GemNet-OC specification, sections 11 to 13; training specification, 2.1.
     """
     path = Path(path)
-    if ema not in ("full", "paper", "none"):
-        raise ArgumentError(f"ema is {ema!r}; choose one of full, paper, none")
+    check_ema(ema)
     content = fields_of(read_torch_file(path))
     try:
         model = _build(content, ema)
@@ -173,6 +172,24 @@ def load_published(path: Path, *, ema: Ema = "full") -> JMPModel:
         "weights_sha256": weights_hash(path),
     }
     return model
+
+
+def check_ema(word: str) -> Ema:
+    """Return a word as a choice of weights.
+
+    Args:
+        word: What a user asked for.
+
+    Raises:
+        ArgumentError: If it is none of the choices.
+    """
+    for choice in get_args(Ema):
+        if word == choice:
+            return cast(Ema, choice)
+    raise ArgumentError(
+        f"ema is {word!r}; choose one of {', '.join(get_args(Ema))}"
+        + did_you_mean(word, get_args(Ema))
+    )
 
 
 def _build(content: Mapping[str, Any], ema: Ema) -> JMPModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,19 +36,21 @@ class ReferenceFit:
 
 
 def fit_references(
-    numbers: Sequence[Int[np.ndarray, " atoms"]],
-    energies: Float[np.ndarray, " systems"],
+    numbers: Int[np.ndarray, " atoms"],
+    system_index: Int[np.ndarray, " atoms"],
+    energy: Float[np.ndarray, " systems"],
 ) -> ReferenceFit:
     """Fit one reference energy per element by least squares.
 
-    Solves ``energy ~ counts @ e``, where ``counts[s, z]`` is the number of atoms of
+    Solves ``energy = counts @ e``, where ``counts[s, z]`` is the number of atoms of
     element z in system s. Elements that never occur get none. Where elements occur in
     fixed proportions only, the solution of least norm is taken: sums over those
     proportions are right, the single numbers mean nothing.
 
     Args:
-        numbers: Atomic numbers of each system.
-        energies: Label minus the model's own energy, eV.
+        numbers: Atomic numbers.
+        system_index: System of each atom.
+        energy: Label minus the model's own energy of each system, eV.
 
     Raises:
         DataError: If an energy is not finite, or there are fewer systems than
@@ -58,43 +60,43 @@ def fit_references(
         Linear reference: training specification, section 1.2. Least norm by singular
         values: Golub and Van Loan, Matrix Computations, section 5.5.
     """
-    wrong = np.flatnonzero(~np.isfinite(energies))
+    wrong = np.flatnonzero(~np.isfinite(energy))
     if len(wrong):
         raise DataError(
-            f"the energy of structure {wrong[0]} is {energies[wrong[0]]}; references "
+            f"the energy of structure {wrong[0]} is {energy[wrong[0]]}; references "
             "can be fitted to finite energies only"
         )
-    elements = np.unique(np.concatenate([*numbers, np.zeros(0, dtype=np.int64)]))
-    if len(numbers) < max(len(elements), 1):
+    elements, column = np.unique(numbers, return_inverse=True)
+    if len(energy) < max(len(elements), 1):
         raise DataError(
-            f"{len(numbers)} structures with {len(elements)} elements: at least one "
+            f"{len(energy)} structures with {len(elements)} elements: at least one "
             "structure per element is needed to fit references; give more structures, "
             "of different composition"
         )
-    counts = np.array(
-        [(of[:, None] == elements).sum(0) for of in numbers], dtype=np.float64
-    )
-    solution, _, rank, _ = np.linalg.lstsq(counts, energies, rcond=_RANK_TOLERANCE)
+    counts = np.zeros((len(energy), len(elements)))
+    np.add.at(counts, (system_index, column), 1.0)
+    solution, _, rank, _ = np.linalg.lstsq(counts, energy, rcond=_RANK_TOLERANCE)
     return ReferenceFit(
         references={int(z): float(e) for z, e in zip(elements, solution, strict=True)},
         rank=int(rank),
-        residual=energies - counts @ solution,
+        residual=energy - counts @ solution,
     )
 
 
 def sum_of_references(
-    numbers: Sequence[Int[np.ndarray, " atoms"]], references: Mapping[int, float]
+    numbers: Int[np.ndarray, " atoms"],
+    system_index: Int[np.ndarray, " atoms"],
+    references: Mapping[int, float],
 ) -> Float[np.ndarray, " systems"]:
     """Return the sum of the references over the atoms of each system, eV.
 
     Args:
-        numbers: Atomic numbers of each system.
+        numbers: Atomic numbers.
+        system_index: System of each atom; every system has one at least.
         references: Reference energy by atomic number, eV; elements without count zero.
     """
-    return np.array(
-        [sum(references.get(int(z), 0.0) for z in of) for of in numbers],
-        dtype=np.float64,
-    )
+    of_atom = [references.get(int(z), 0.0) for z in numbers]
+    return np.bincount(system_index, weights=of_atom)
 
 
 def energy_label(atoms: Atoms, *, key: str | None = None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -70,7 +71,7 @@ def locate(name_or_path: str | Path, *, offline: bool = False) -> Path:
     """
     if isinstance(name_or_path, str) and name_or_path in PRETRAINED:
         return fetch(PRETRAINED[name_or_path], offline=offline)
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))
     if path.is_file():
         _check_suffix(path)
         return path

@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from jmp_calc.errors import DataError
+from jmp_train.checkpoint import Checkpoint, load_checkpoint
+from jmp_train.config import DataConfig, OptimConfig, TaskConfig, TrainConfig
+from jmp_train.data.store import Store
+from jmp_train.trainer import Trainer, Watcher
 from toys.training import (
     RULES,
     statistics_of,
@@ -15,12 +21,6 @@ from toys.training import (
     toy_molecules,
     write_store,
 )
-
-from jmp_calc.errors import DataError
-from jmp_train.checkpoint import Checkpoint, load_checkpoint
-from jmp_train.config import DataConfig, OptimConfig, TaskConfig, TrainConfig
-from jmp_train.data.store import Store
-from jmp_train.trainer import Trainer, Watcher
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from golden import compare
 
 HERE = Path(__file__).parent / "cases"

@@ -5,16 +5,6 @@ from dataclasses import replace
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule, nanotube
-from toys.models import (
-    ISOLATED,
-    ORGANIC,
-    PERIODIC,
-    TINY,
-    build,
-    published_model,
-    smooth_model,
-    spec,
-)
 
 from jmp_calc.domains import classify, find_bonds
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
@@ -26,6 +16,16 @@ from jmp_calc.head_choice import (
     force_kind,
 )
 from jmp_calc.models.jmp import JMPModel
+from toys.models import (
+    ISOLATED,
+    ORGANIC,
+    PERIODIC,
+    TINY,
+    build,
+    published_model,
+    smooth_model,
+    spec,
+)
 
 
 def choose(model: JMPModel, atoms: Atoms, **asked: object) -> HeadChoice:
@@ -143,7 +143,7 @@ def test_an_element_that_the_named_head_does_not_know_is_named() -> None:
 
 def test_elements_may_not_be_spread_over_heads() -> None:
     model = build(TINY, spec("a", elements=(1, 6)), spec("b", elements=(1, 8)))
-    with pytest.raises(UnsupportedSystemError, match="no single head.*all of C O"):
+    with pytest.raises(UnsupportedSystemError, match=r"no single head.*all of C O"):
         check_elements(model, Atoms("CO"))
 
 
@@ -158,7 +158,7 @@ def test_elements_without_record_are_those_with_a_reference_or_all() -> None:
 
 def test_an_unknown_head_is_an_error_with_a_proposal() -> None:
     with pytest.raises(
-        ArgumentError, match="'orgnic'; toy has.*did you mean 'organic'"
+        ArgumentError, match=r"'orgnic'; toy has.*did you mean 'organic'"
     ):
         check_name(smooth_model(), "orgnic")
 
@@ -169,5 +169,7 @@ def test_forces_default_to_what_the_head_was_trained_for() -> None:
     assert force_kind(trained_direct, "gradient") == "gradient"
     both = replace(spec("a", graph=PERIODIC), has_direct_forces=True)
     assert force_kind(both, None) == "gradient"
-    with pytest.raises(ArgumentError, match="'a' has no direct force head.*'gradient'"):
+    with pytest.raises(
+        ArgumentError, match=r"'a' has no direct force head.*'gradient'"
+    ):
         force_kind(spec("a", graph=ISOLATED), "direct")

@@ -107,12 +107,12 @@ def test_given_tags_must_be_those_of_oc20() -> None:
     with pytest.raises(ArgumentError, match=r"shape \(3,\) for 2 atoms"):
         read_tags([0, 1, 2], 2, has_filter=True)
     with pytest.raises(
-        ArgumentError, match="atom 1 has tag 3.*other way round.*'auto'"
+        ArgumentError, match=r"atom 1 has tag 3.*other way round.*'auto'"
     ):
         read_tags([0, 3, 2], 3, has_filter=True)
 
 
 def test_tags_that_empty_the_quadruplets_are_an_error() -> None:
-    with pytest.raises(UnsupportedSystemError, match="every atom has tag 0.*'auto'"):
+    with pytest.raises(UnsupportedSystemError, match=r"every atom has tag 0.*'auto'"):
         read_tags([0, 0], 2, has_filter=True)
     assert read_tags([0, 0], 2, has_filter=False).tolist() == [0, 0]

@@ -18,6 +18,15 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "float64", "bf16"]
 
 
+def _check_at_least(settings: object, names: str, minimum: int) -> None:
+    """Check that numbers, where they are given, are not below 0 or 1."""
+    for name in names.split():
+        value = getattr(settings, name)
+        if value is not None and not value >= minimum:
+            wanted = f"be at least {minimum}" if minimum else "not be negative"
+            raise ArgumentError(f"{name} is {value}; it must {wanted}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskConfig:
     """One task of a run: whose labels, which graphs, which loss weights."""
@@ -87,11 +96,8 @@ class DataConfig:
                 f"max_task_share is {self.max_task_share}; it must be above 0 and at "
                 "most 1 (no limit)"
             )
-        for name in ("max_atoms", "batches_per_step"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(
-                    f"{name} is {getattr(self, name)}; it must be at least 1"
-                )
+        _check_at_least(self, "max_atoms max_pairs batches_per_step", 1)
+        _check_at_least(self, "workers graph_cache", 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +125,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         """Check the rates."""
+        _check_at_least(self, "eps weight_decay warmup_steps warmup_start final", 0)
         if not self.learning_rate > 0:
             raise ArgumentError(
                 f"learning_rate is {self.learning_rate}; it must be positive"
@@ -177,11 +184,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check the counts."""
-        for name in ("epochs", "evaluate_every", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(
-                    f"{name} is {getattr(self, name)}; it must be at least 1"
-                )
+        _check_at_least(self, "epochs evaluate_every checkpoint_every log_every", 1)
+        _check_at_least(self, "max_steps evaluate_systems", 1)
+        _check_at_least(self, "scale_batches seed", 0)
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise ArgumentError(
+                f"max_minutes is {self.max_minutes}; it must be positive, or null for "
+                "no limit"
+            )
         kinds = sorted({task.forces for task in self.data.tasks})
         if len(kinds) > 1:
             raise ArgumentError(

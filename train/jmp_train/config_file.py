@@ -94,13 +94,21 @@ def _convert(hint: Any, value: Any, place: str) -> Any:
         return from_plain(hint, value, place=place)
     if hint is Path and isinstance(value, str):
         return Path(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, (int, str)):
+        value = _as_float(value)
     if isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
         return value
     raise ArgumentError(
         f"{place} is {value!r}; it must be of type {getattr(hint, '__name__', hint)}"
     )
+
+
+def _as_float(value: int | str) -> float | int | str:
+    # YAML 1.1 reads 3e-4, without a point, as text.
+    try:
+        return value if isinstance(value, bool) else float(value)
+    except ValueError:
+        return value
 
 
 def _convert_union(arguments: tuple[Any, ...], value: Any, place: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from jmp_calc.errors import ArgumentError
 from jmp_train.config import TrainConfig
 from jmp_train.data.batches import GraphDataset
 from jmp_train.data.mixture import build_mixture, epoch_batches
@@ -43,10 +42,6 @@ class TrainingPlan:
             self.n_steps = sum(len(self.epoch_steps(e)) for e in range(config.epochs))
         else:
             self.n_steps = config.max_steps
-        if self.n_steps < 1:
-            raise ArgumentError(
-                f"max_steps is {config.max_steps}; it must be at least 1"
-            )
 
     def _epoch_steps(self, epoch: int) -> list[Step]:
         order = self.mixture.epoch_order(seed=self._seed, epoch=epoch)

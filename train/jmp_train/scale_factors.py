@@ -25,8 +25,8 @@ class _Variances:
     reference: float = 0.0
 
     def add(self, value: Tensor, reference: Tensor | None) -> None:
-        n_rows = value.numel() // value.shape[-1]
-        if n_rows < 2:
+        n_rows = _n_rows(value)
+        if n_rows < 2 or (reference is not None and _n_rows(reference) < 2):
             return
         self.value += n_rows * _mean_variance(value)
         wanted = 1.0 if reference is None else _mean_variance(reference)
@@ -40,6 +40,10 @@ class _Variances:
                 "variance; fit to batches that have triplets and dihedral angles"
             )
         return math.sqrt(self.reference / self.value)
+
+
+def _n_rows(x: Tensor) -> int:
+    return x.numel() // x.shape[-1]
 
 
 def _mean_variance(x: Tensor) -> float:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
-from oracle.enumerated import enumerate_lists
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.graph import indices
 from jmp_calc.graph.batch import AtomGraph, EdgeSet
 from jmp_calc.graph.build import build_graph, graph_from_edges
 from jmp_calc.graph.rules import GraphRules
+from oracle.enumerated import enumerate_lists
 
 SMOOTH = GraphRules(cutoff=4.5, atom_edge_cutoff=5.0, quadruplet_cutoff=4.0)
 PUBLISHED = GraphRules(

@@ -10,11 +10,11 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule, nanotube
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle.neighbors import brute_force_neighbors
 
 from jmp_calc.errors import UnsupportedSystemError
 from jmp_calc.graph import neighbors
 from jmp_calc.graph.neighbors import neighbor_list
+from oracle.neighbors import brute_force_neighbors
 
 FCC = np.array([[0, 1.8, 1.8], [1.8, 0, 1.8], [1.8, 1.8, 0]])
 TILTED = np.array([[2.5, 0, 0], [7.0, 2.6, 0], [-5.0, 4.0, 2.7]])

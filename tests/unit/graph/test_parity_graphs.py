@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracle.enumerated import EnumeratedLists, enumerate_lists
 
 from jmp_calc.graph.batch import AtomGraph, collate
 from jmp_calc.graph.build import graph_from_arrays
 from jmp_calc.graph.geometry import edge_vectors
 from jmp_calc.graph.rules import GraphRules
+from oracle.enumerated import EnumeratedLists, enumerate_lists
 
 ROOT = Path(__file__).parents[3]
 SHARED = ROOT.parent / "shared" / "parity"

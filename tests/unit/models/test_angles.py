@@ -7,11 +7,12 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
-from oracle.enumerated import enumerate_lists
+from torch import Tensor
 
 from jmp_calc.graph.batch import AtomGraph
 from jmp_calc.graph.build import build_graph
@@ -19,12 +20,13 @@ from jmp_calc.graph.geometry import edge_vectors
 from jmp_calc.models.angles import quadruplet_weights, triplet_weights
 from jmp_calc.models.basis import legendre, legendre_to_cosines
 from jmp_calc.models.config import NANO, GraphRules
-from jmp_calc.models.interaction import QuadrupletInteraction
-from torch import Tensor
+from jmp_calc.models.interaction import sum_quadruplets
+from oracle.enumerated import enumerate_lists
 
 RULES = GraphRules(cutoff=3.2, atom_edge_cutoff=3.0, quadruplet_cutoff=2.8)
 N = 4
 CHANNELS = 3
+SKEWED = [[2.5, 0, 0], [0.4, 2.6, 0], [0.2, 0.5, 2.4]]
 
 
 def rattled(atoms: Atoms) -> Atoms:
@@ -35,12 +37,12 @@ def rattled(atoms: Atoms) -> Atoms:
 def systems() -> dict[str, Atoms]:
     slab = fcc111("Cu", (1, 2, 2), vacuum=5.0, periodic=True)
     skewed = bulk("Si")
-    skewed.set_cell(skewed.cell.array + [[0, 0, 0], [0.3, 0, 0], [0, 0.4, 0.2]])
+    skewed.set_cell(skewed.cell.array + np.diag([0.3, 0.4], -1))
     return {
         "molecule": rattled(molecule("CH3CH2OH")),
         "slab": rattled(slab),
         "skewed": rattled(skewed),
-        "own images": Atoms("Cu", cell=[[2.5, 0, 0], [0.4, 2.6, 0], [0.2, 0.5, 2.4]], pbc=True),
+        "own images": Atoms("Cu", cell=SKEWED, pbc=True),
         "diatomic": molecule("CO"),
         "lone atom": Atoms("He"),
     }
@@ -60,10 +62,8 @@ def factorised(graph: AtomGraph, x: Tensor, rules: Any) -> Tensor:
     weights = quadruplet_weights(
         graph, main=v.main, quadruplet=v.quadruplet, n_spherical=N, rules=rules
     )
-    layer = SimpleNamespace(n_spherical=N)
     per_edge = weights.main.pad(x)[weights.source]
-    shared = SimpleNamespace(quadruplets=weights)
-    total = QuadrupletInteraction._contract(layer, per_edge, shared)
+    total = sum_quadruplets(per_edge, weights)
     total = weights.main.unpad(total).view(-1, N, N, CHANNELS)
     series = torch.from_numpy(legendre_to_cosines(N))
     return torch.einsum("mj,eljc->elmc", series, total)
@@ -100,12 +100,16 @@ def enumerated(graph: AtomGraph, x: Tensor, rules: Any) -> Tensor:
 
 @pytest.mark.parametrize("rules", ["smooth", "published"])
 @pytest.mark.parametrize("name", systems())
-def test_factorised_quadruplets_equal_the_enumerated_ones(name: str, rules: Any) -> None:
+def test_factorised_quadruplets_equal_the_enumerated_ones(
+    name: str, rules: Any
+) -> None:
     graph = build_graph(systems()[name], RULES)
     generator = torch.Generator().manual_seed(0)
     shape = (graph.main.n_edges, CHANNELS)
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
-    y = torch.randn((shape[0], N, N, CHANNELS), generator=generator, dtype=torch.float64)
+    y = torch.randn(
+        (shape[0], N, N, CHANNELS), generator=generator, dtype=torch.float64
+    )
     z = torch.randn(graph.positions.shape, generator=generator, dtype=torch.float64)
 
     def value_and_derivatives(function: Any) -> list[Tensor]:
@@ -115,7 +119,9 @@ def test_factorised_quadruplets_equal_the_enumerated_ones(name: str, rules: Any)
         first = torch.zeros_like(positions)
         second = torch.zeros_like(positions)
         if value.requires_grad:
-            (first,) = torch.autograd.grad((value * y).sum(), positions, create_graph=True)
+            (first,) = torch.autograd.grad(
+                (value * y).sum(), positions, create_graph=True
+            )
             (second,) = torch.autograd.grad(
                 (first * z).sum(), positions, allow_unused=True, materialize_grads=True
             )

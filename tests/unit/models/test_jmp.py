@@ -30,7 +30,10 @@ def count(config: ModelConfig, heads: list[HeadSpec]) -> int:
 
 @pytest.mark.parametrize(
     ("config", "gradient", "direct", "pretraining"),
-    [(S, 28_870_912, 40_186_624, 44_131_328), (L, 160_874_752, 220_878_080, 234_267_648)],
+    [
+        (S, 28_870_912, 40_186_624, 44_131_328),
+        (L, 160_874_752, 220_878_080, 234_267_648),
+    ],
 )
 def test_published_sizes_have_the_published_number_of_parameters(
     config: ModelConfig, gradient: int, direct: int, pretraining: int
@@ -72,11 +75,13 @@ def test_a_mean_head_divides_by_the_number_of_atoms() -> None:
 def test_an_unknown_head_is_an_error_that_lists_the_heads() -> None:
     model = JMPModel(TINY, [head("oc20"), head("ani1x")])
     graph = build_graph(molecule("H2O"), RULES)
-    with pytest.raises(ArgumentError, match=r"'oc2O'.*oc20, ani1x.*did you mean 'oc20'"):
+    with pytest.raises(
+        ArgumentError, match=r"'oc2O'.*oc20, ani1x.*did you mean 'oc20'"
+    ):
         model(graph, "oc2O")
     with pytest.raises(ArgumentError, match="3 head names for 1 systems"):
         model(graph, ["oc20"] * 3)
-    with pytest.raises(ArgumentError, match="no direct force head.*gradient"):
+    with pytest.raises(ArgumentError, match=r"no direct force head.*gradient"):
         model(graph, "oc20", forces="direct")
 
 
@@ -99,7 +104,9 @@ def test_prediction_makes_no_autograd_graph_unless_asked() -> None:
 
 
 def test_physical_energies_carry_scale_shift_and_references() -> None:
-    graph = collate([build_graph(molecule("H2O"), RULES), build_graph(bulk("Cu"), RULES)])
+    graph = collate(
+        [build_graph(molecule("H2O"), RULES), build_graph(bulk("Cu"), RULES)]
+    )
     specs = [
         head(energy_scale=2.0, energy_shift=3.0, references={1: -10.0, 8: -100.0}),
         head(energy_scale=5.0, force_scale=7.0),
@@ -113,7 +120,8 @@ def test_physical_energies_carry_scale_shift_and_references() -> None:
     result = to_physical(net, graph, specs, forces="gradient")
     assert result.energy.tolist() == [2.0 * 1.5 + 3.0 - 120.0, 10.0]
     torch.testing.assert_close(
-        torch.stack([result.atom_energy[:3].sum(), result.atom_energy[3]]), result.energy
+        torch.stack([result.atom_energy[:3].sum(), result.atom_energy[3]]),
+        result.energy,
     )
     assert result.forces[:, 0].tolist() == [2.0, 2.0, 2.0, 5.0]
     assert result.virial[:, 0, 0].tolist() == [2.0, 5.0]

@@ -51,5 +51,7 @@ def test_a_dense_layer_has_no_bias_and_a_scaled_activation() -> None:
 
 
 def test_the_last_layer_of_a_scalar_head_has_no_bias() -> None:
-    layers = [m for m in head_mlp(4, 1, n_layers=5, has_bias=True) if hasattr(m, "bias")]
+    layers = [
+        m for m in head_mlp(4, 1, n_layers=5, has_bias=True) if hasattr(m, "bias")
+    ]
     assert [m.bias is not None for m in layers] == [True] * 4 + [False]

@@ -173,7 +173,7 @@ def test_training_numbers_that_are_not_finite_become_text(
 
 def test_a_scale_that_is_not_finite_cannot_be_saved(tmp_path: Path) -> None:
     model = JMPModel(TINY, [replace(HEADS[0], energy_scale=math.nan)])
-    with pytest.raises(ArgumentError, match="scale.*of the model is not finite"):
+    with pytest.raises(ArgumentError, match=r"scale.*of the model is not finite"):
         save_weights(model, tmp_path / "m.safetensors")
     assert list(tmp_path.iterdir()) == []
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from range_server import RangeServer, serve
 
 from jmp_calc.pretrained.storage import MIRROR_VARIABLE, OFFLINE_VARIABLE
+from range_server import RangeServer, serve
 
 CONTENT = random.Random(0).randbytes(3_000_000)
 

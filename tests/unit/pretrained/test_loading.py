@@ -88,8 +88,8 @@ def test_offline_reaches_the_download():
 def test_an_unknown_name_lists_the_names_and_guesses():
     with pytest.raises(
         ArgumentError,
-        match="unknown model 'jmp-larg'; choose one of jmp-nano, jmp-small, jmp-large, "
-        "or give the path of a weights file; did you mean 'jmp-large'?",
+        match=r"unknown model 'jmp-larg'; choose one of jmp-nano, jmp-small, "
+        r"jmp-large, or give the path of a weights file; did you mean 'jmp-large'\?",
     ):
         load_model("jmp-larg")
 
@@ -98,17 +98,17 @@ def test_an_unknown_name_lists_the_names_and_guesses():
     "given", ["runs/mine", "mine.pt", "./mine", "~mine", Path("mine")]
 )
 def test_what_looks_like_a_path_is_said_not_to_exist(given):
-    with pytest.raises(ArgumentError, match="mine.* does not exist; give an existing"):
+    with pytest.raises(ArgumentError, match=r"mine.* does not exist; give an exist"):
         load_model(given)
 
 
 def test_a_folder_is_an_error_that_names_the_weights_in_it(weights):
-    with pytest.raises(ArgumentError, match=r"is a folder; .* in it: tiny\.safetensors"):
+    with pytest.raises(ArgumentError, match=r"is a folder; .* in it: tiny\.safe"):
         load_model(weights.parent)
 
 
 def test_a_folder_without_weights_says_what_is_looked_for(tmp_path):
-    with pytest.raises(ArgumentError, match=r"is a folder without .*\.safetensors, \.pt"):
+    with pytest.raises(ArgumentError, match=r"is a folder without .*\.safetensors"):
         load_model(tmp_path)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pooch
 import pytest
-from range_server import RangeServer
 
 from jmp_calc.errors import DownloadError
 from jmp_calc.pretrained import PRETRAINED, Pretrained
@@ -24,6 +23,7 @@ from jmp_calc.pretrained.storage import (
     source_of,
     verify,
 )
+from range_server import RangeServer
 
 TWO_AT_ONCE = """
 import sys
@@ -147,7 +147,7 @@ def test_a_file_put_there_by_hand_is_taken_and_its_hash_recorded(
 def test_half_of_a_published_file_put_there_by_hand_is_refused(model, home):
     home.mkdir()
     (home / "jmp-x.pt").write_bytes(b"by ha")
-    with pytest.raises(DownloadError, match="has 5 bytes instead of 7; it is not jmp-x"):
+    with pytest.raises(DownloadError, match="has 5 bytes instead of 7; it is not"):
         fetch(replace(model, size_bytes=7))
 
 
@@ -174,7 +174,7 @@ def test_verifying_what_is_not_there_says_how_to_get_it(model):
 
 @pytest.mark.parametrize("name", ["jmp-small", "jmp-large"])
 def test_offline_makes_no_socket_and_says_what_to_do(name, no_socket):
-    with pytest.raises(DownloadError, match="switched off .* give the path of the file"):
+    with pytest.raises(DownloadError, match=r"switched off .* give the path of"):
         fetch(PRETRAINED[name], offline=True)
 
 
@@ -209,13 +209,15 @@ def test_a_mirror_that_is_no_address_is_refused(model, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_says_which_variable_to_set(model, home):
     home.write_text("a file where the folder should be")
-    with pytest.raises(DownloadError, match="cannot write to .*home.*set JMP_CALC_HOME"):
+    with pytest.raises(DownloadError, match=r"cannot write to .*home.*set JMP_CALC"):
         fetch(model)
 
 
 def test_a_missing_bundled_model_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr("jmp_calc.pretrained.storage.BUNDLED", tmp_path)
-    with pytest.raises(DownloadError, match="jmp-nano is part of jmp-calc, but .* is m"):
+    with pytest.raises(
+        DownloadError, match=r"jmp-nano is part of .*, but .* is missing"
+    ):
         fetch(PRETRAINED["jmp-nano"])
 
 
@@ -227,6 +229,7 @@ def test_presence_tells_how_much_of_an_unfinished_download_is_there(model, home)
 
 
 def test_two_processes_at_once_download_a_file_once(model, server):
+    server.delay_seconds = 0.5
     command = [sys.executable, "-c", TWO_AT_ONCE, server.url]
     both = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait(timeout=60) for process in both] == [0, 0]

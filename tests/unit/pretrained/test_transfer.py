@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from range_server import RangeServer
 
 from jmp_calc.errors import DownloadError
 from jmp_calc.pretrained import transfer
 from jmp_calc.pretrained.transfer import RangeDownloader, size_text
+from range_server import RangeServer
 
 OTHER = random.Random(1).randbytes(3_000_000)
 
@@ -207,7 +207,7 @@ def test_a_disk_that_fills_up_meanwhile_says_what_is_kept(server, part, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(RangeDownloader, "_write", write)
-    with pytest.raises(DownloadError, match="no space left in .* after 3 B of jmp-x"):
+    with pytest.raises(DownloadError, match=r"no space left in .* after 3 B of jmp-x"):
         download(server, part)
     assert part.read_bytes() == b"123"
 

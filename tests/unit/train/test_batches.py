@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toys.training import RULES, TOY_TASKS, toy_molecules, write_store
 
 from jmp_train.data.batches import GraphDataset, TrainingBatch, build_loader
 from jmp_train.data.store import Store, open_stores
+from toys.training import RULES, TOY_TASKS, toy_molecules, write_store
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toys.training import RULES, toy_config
 
 from jmp_calc.errors import ArgumentError
 from jmp_train.config import DataConfig, OptimConfig, TaskConfig, TrainConfig
+from toys.training import RULES, toy_config
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toys.training import toy_config
 
 from jmp_calc.errors import ArgumentError
 from jmp_train.config import OptimConfig, TrainConfig
@@ -17,6 +16,7 @@ from jmp_train.config_file import (
     save_config,
     to_plain,
 )
+from toys.training import toy_config
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toys.training import REFERENCES, statistics_of, toy_molecules
 
 from jmp_calc.errors import DataError
 from jmp_train.normalize import StatisticsAccumulator, TaskStatistics
+from toys.training import REFERENCES, statistics_of, toy_molecules
 
 WATER, METHANE, HYDROGEN = np.array([8, 1, 1]), np.array([6, 1, 1, 1, 1]), np.array([1])
 

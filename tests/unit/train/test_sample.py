@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from ase.build import molecule
-from toys.training import labelled
 
 from jmp_calc.errors import DataError
 from jmp_train.data.sample import Sample, hill_formula, structure_hash
+from toys.training import labelled
 
 
 @pytest.fixture

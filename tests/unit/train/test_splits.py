@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase.build import molecule
-from toys.training import labelled, toy_molecules
 
 from jmp_train.data.datasets import DATASETS
 from jmp_train.data.sample import Sample
 from jmp_train.data.splits import SPLITS, split_of
+from toys.training import labelled, toy_molecules
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
-from toys.training import toy_crystals, toy_molecules, write_store
 
 from jmp_calc.errors import DataError
 from jmp_train.data import store as store_module
@@ -26,6 +25,7 @@ from jmp_train.data.store import (
     encode_sample,
     open_stores,
 )
+from toys.training import toy_crystals, toy_molecules, write_store
 
 
 @pytest.fixture
@@ -154,13 +154,13 @@ def rewrite(path: Path, key: str, value: bytes | None) -> None:
 def test_a_store_of_another_version_is_refused(path) -> None:
     header = Store(path).header | {"version": 99}
     rewrite(path, "header", json.dumps(header).encode())
-    with pytest.raises(DataError, match="version 99; this version reads .* version 1"):
+    with pytest.raises(DataError, match=r"version 99; this version reads .* version 1"):
         Store(path)
 
 
 def test_a_damaged_header_is_an_error(path) -> None:
     rewrite(path, "header", b"{")
-    with pytest.raises(DataError, match="header of .* is damaged.*prepare it again"):
+    with pytest.raises(DataError, match=r"header of .* is damaged.*prepare it again"):
         Store(path)
 
 
@@ -197,10 +197,15 @@ def test_a_store_can_be_read_while_it_is_replaced(samples, path) -> None:
     assert len(old) == 5
 
 
-def test_an_error_while_writing_leaves_no_file(samples, tmp_path) -> None:
-    with pytest.raises(KeyError), StoreWriter(tmp_path / "toy.lmdb") as writer:
-        writer.add(samples[0])
+def write_one_and_fail(path: Path, sample: Sample) -> None:
+    with StoreWriter(path) as writer:
+        writer.add(sample)
         raise KeyError
+
+
+def test_an_error_while_writing_leaves_no_file(samples, tmp_path) -> None:
+    with pytest.raises(KeyError):
+        write_one_and_fail(tmp_path / "toy.lmdb", samples[0])
     assert list(tmp_path.iterdir()) == []
 
 

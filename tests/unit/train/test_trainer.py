@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys.training import toy_config
 
 from jmp_calc.errors import ArgumentError, CheckpointError, DataError
 from jmp_calc.graph.batch import collate
 from jmp_train.config import OptimConfig, TrainConfig
 from jmp_train.data.batches import TrainingBatch, build_loader, join_batches
 from jmp_train.trainer import Trainer, Watcher
+from toys.training import toy_config
 
 OPTIM = OptimConfig(
     learning_rate=1e-2,
@@ -68,12 +68,15 @@ def clipped_gradients(trainer: Trainer, batch: TrainingBatch) -> list[torch.Tens
         allow_unused=True,
     )
     n_blocks = trainer.config.model.num_blocks
-    scaled = []
-    for name, gradient in zip(parameters, gradients, strict=True):
-        if name.startswith("backbone.bases.mlp_"):
-            uses = n_blocks + (name == "backbone.bases.mlp_rbf_out.weight")
-            gradient = gradient / uses
-        scaled.append(gradient)
+    uses = {
+        name: n_blocks + (name == "backbone.bases.mlp_rbf_out.weight")
+        for name in parameters
+        if name.startswith("backbone.bases.mlp_")
+    }
+    scaled = [
+        gradient / uses.get(name, 1)
+        for name, gradient in zip(parameters, gradients, strict=True)
+    ]
     norm = math.sqrt(sum(float((g**2).sum()) for g in scaled))
     assert norm > OPTIM.clip_norm  # or clipping is not tested
     return [g * (OPTIM.clip_norm / (norm + 1e-6)) for g in scaled]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from ase import Atoms
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 
 from jmp_calc.errors import DataError
 
@@ -86,7 +87,7 @@ class Sample:
 
 
 def molecule_sample(
-    numbers: Int[np.ndarray, " atoms"],
+    numbers: Integer[np.ndarray, " atoms"],
     positions: Float[np.ndarray, "atoms 3"],
     *,
     energy: float,
@@ -117,12 +118,18 @@ def molecule_sample(
     )
 
 
-def hill_formula(numbers: Int[np.ndarray, " atoms"]) -> str:
+def hill_formula(numbers: Integer[np.ndarray, " atoms"]) -> str:
     """Return the formula in Hill order, such as C2H6O.
 
     Args:
         numbers: Atomic numbers.
     """
+    return _hill_formula(tuple(np.sort(numbers).tolist()))
+
+
+@lru_cache(maxsize=4096)
+def _hill_formula(numbers: tuple[int, ...]) -> str:
+    # Kept, because fragments of molecules are asked for the same few formulas.
     return str(Atoms(numbers=numbers).get_chemical_formula(mode="hill"))
 
 

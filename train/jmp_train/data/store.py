@@ -217,7 +217,7 @@ class Store:
         self.path = Path(path)
         if not self.path.is_file():
             raise DataError(
-                f"there is no store {self.path}; make it with 'jmp-train prepare'"
+                f"there is no store {self.path}; make it with 'jmp-train data prepare'"
             )
         self.header = self._read_header()
         self.n_atoms = self._read_sizes("n_atoms")

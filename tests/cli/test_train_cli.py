@@ -1,0 +1,178 @@
+"""``jmp-train`` through ``main()``: output, files, exit codes, help."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jmp_calc.models.weights import load_weights
+from jmp_train import cli
+from jmp_train.config_file import to_plain
+from toys.training import toy_config, write_toy_stores
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_stores(tmp_path_factory.mktemp("stores"))
+
+
+@pytest.fixture
+def recipe(stores: Path, tmp_path: Path) -> Path:
+    """A YAML file of the toy run."""
+    path = tmp_path / "toy.yml"
+    plain = to_plain(toy_config(stores, tmp_path / "run"))
+    path.write_text(yaml.safe_dump(plain))
+    return path
+
+
+def jmp_train(*words: object) -> int:
+    return cli.main([str(word) for word in words])
+
+
+VERBS = (
+    ("data", "prepare"),
+    ("pretrain",),
+    ("evaluate",),
+    ("export",),
+)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb, capsys) -> None:
+    assert jmp_train(*verb, "--help") == 0
+    text = capsys.readouterr().out
+    assert f"Example: jmp-train {' '.join(verb)}" in text
+
+
+def test_help_imports_neither_torch_nor_lmdb() -> None:
+    program = (
+        "import sys; from jmp_train.cli import main; main(['pretrain', '--help']); "
+        "sys.exit(str({'torch', 'lmdb'} & set(sys.modules)) "
+        "if {'torch', 'lmdb'} & set(sys.modules) else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_run_shows_its_tasks_and_ends_with_errors_and_weights(
+    recipe, tmp_path, capsys
+) -> None:
+    assert jmp_train("pretrain", recipe, "--threads", 1) == 0
+    text = capsys.readouterr().out
+    assert "0 done of 4" in text
+    assert "qm7x        10" in text
+    assert "finished after 4 of 4 steps" in text
+    assert "mean absolute errors, test part" in text
+    model = load_weights(tmp_path / "run" / "toy.safetensors")
+    assert list(model.heads) == ["qm7x", "pbe"]
+
+
+def test_the_weights_say_what_they_were_trained_on(recipe, tmp_path) -> None:
+    jmp_train("pretrain", recipe)
+    info = load_weights(tmp_path / "run" / "toy.safetensors").info
+    training = info["training"]
+    assert training["step"] == 4
+    assert training["tasks"]["pbe"]["n_systems"] == 5
+    assert [d["title"] for d in training["tasks"]["qm7x"]["datasets"]] == [
+        "QM7-X (excerpt)"
+    ]
+    assert training["test"]["qm7x"]["n_systems"] == 2
+    assert info["licence"] == "MIT"
+
+
+def test_exported_weights_are_the_averaged_ones(recipe, tmp_path) -> None:
+    import torch
+
+    from jmp_train.checkpoint import load_checkpoint
+
+    jmp_train("pretrain", recipe)
+    average = load_checkpoint(tmp_path / "run" / "checkpoint.pt").average
+    assert average is not None
+    model = load_weights(tmp_path / "run" / "toy.safetensors")
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.detach(), average[name], rtol=0, atol=0)
+
+
+def test_overrides_reach_the_configuration(recipe, tmp_path) -> None:
+    jmp_train("pretrain", recipe, "--max-steps", 2, "--seed", 7)
+    config = yaml.safe_load((tmp_path / "run" / "config.yml").read_text())
+    assert (config["max_steps"], config["seed"]) == (2, 7)
+
+
+def test_a_second_run_in_the_folder_is_refused_and_harms_nothing(
+    recipe, tmp_path, capsys
+) -> None:
+    jmp_train("pretrain", recipe)
+    before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    assert jmp_train("pretrain", recipe) == 2
+    assert "already holds a run; resume it with --resume" in capsys.readouterr().err
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+
+
+def test_an_unknown_recipe_is_an_error_with_a_suggestion(tmp_path, capsys) -> None:
+    words = ("--stores", tmp_path, "--out", tmp_path / "run")
+    assert jmp_train("pretrain", "nanno", *words) == 2
+    assert "did you mean 'nano'?" in capsys.readouterr().err
+
+
+def test_missing_stores_say_how_to_make_them(tmp_path, capsys) -> None:
+    words = ("--stores", tmp_path / "none", "--out", tmp_path / "run")
+    assert jmp_train("pretrain", "nano", *words) == 2
+    assert "jmp-train data prepare" in capsys.readouterr().err
+
+
+def test_a_missing_data_set_is_an_error(tmp_path, capsys) -> None:
+    code = jmp_train("data", "prepare", tmp_path, "--out", tmp_path, "--task", "pbe")
+    assert code == 2
+    assert "mlearn" in capsys.readouterr().err
+
+
+def test_evaluate_scores_the_part_that_is_asked_for(recipe, tmp_path, capsys) -> None:
+    jmp_train("pretrain", recipe)
+    capsys.readouterr()
+    assert jmp_train("evaluate", tmp_path / "run", "--split", "val") == 0
+    assert "val part, step 4" in capsys.readouterr().out
+    found = json.loads((tmp_path / "run" / "errors-val.json").read_text())
+    assert found["tasks"]["qm7x"]["n_systems"] == 3
+
+
+def test_export_writes_where_it_is_told(recipe, tmp_path, capsys) -> None:
+    jmp_train("pretrain", recipe)
+    capsys.readouterr()
+    target = tmp_path / "elsewhere" / "mine.safetensors"
+    assert jmp_train("export", tmp_path / "run", "--out", target) == 0
+    assert capsys.readouterr().out.strip() == str(target)
+    assert load_weights(target).info["name"] == "toy"
+
+
+def test_export_of_a_folder_without_a_run_is_an_error(tmp_path, capsys) -> None:
+    assert jmp_train("export", tmp_path) == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+
+
+def test_sigterm_saves_a_checkpoint_and_resume_finishes(
+    stores, recipe, tmp_path
+) -> None:
+    words = [sys.executable, "-c", "import sys; from jmp_train.cli import main; "]
+    words[2] += "sys.exit(main())"
+    words += ["pretrain", str(recipe), "--max-steps", "2000"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("step "):  # the validation before the first step
+                break
+        os.kill(process.pid, signal.SIGTERM)
+        rest = process.stdout.read()
+    assert process.returncode == 130
+    assert "interrupted after" in rest
+    assert (tmp_path / "run" / "checkpoint.pt").is_file()
+    assert jmp_train("pretrain", recipe, "--resume", "--max-steps", 4) == 2

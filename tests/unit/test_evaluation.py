@@ -1,0 +1,89 @@
+"""Batches of structures, and what happens when memory runs out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from jmp_calc import evaluation
+from jmp_calc.calculator import JMPCalculator
+from jmp_calc.errors import UnsupportedSystemError
+from toys.models import TINY, build, smooth_model, spec
+
+
+@pytest.fixture
+def smooth() -> JMPCalculator:
+    return JMPCalculator(smooth_model(), dtype="float64")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 GiB"),
+        MemoryError("9 GiB"),
+    ],
+)
+def test_a_lack_of_memory_is_an_error_with_sizes(smooth, monkeypatch, error) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(smooth.model, "forward", fail)
+    expected = r"cpu ran out of memory on 3 atoms with 24 edges .*9 GiB.*use a smaller"
+    with pytest.raises(UnsupportedSystemError, match=expected):
+        smooth.evaluate([molecule("H2O")])
+
+
+def test_other_runtime_errors_are_not_hidden(smooth, monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(smooth.model, "forward", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        smooth.evaluate([molecule("H2O")])
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("MAX_BATCH_ATOMS", 8), ("MAX_BATCH_EDGES", 60)]
+)
+def test_batches_are_limited_and_keep_their_order(smooth, monkeypatch, limit, value):
+    sizes: list[int] = []
+    forward = smooth.model.forward
+
+    def counted(graph, *args, **kwargs):
+        sizes.append(graph.n_systems)
+        return forward(graph, *args, **kwargs)
+
+    monkeypatch.setattr(smooth.model, "forward", counted)
+    structures = [molecule(name) for name in ("H2O", "CH4", "H2O", "CH3CH2OH", "H2")]
+    expected = smooth.evaluate(structures)
+    assert sizes == [5]
+    monkeypatch.setattr(evaluation, limit, value)
+    found = smooth.evaluate(structures)
+    assert len(sizes) > 2
+    assert sum(sizes) == 10
+    for one, other in zip(found, expected, strict=True):
+        assert one["energy"] == pytest.approx(other["energy"], rel=1e-12)
+        np.testing.assert_allclose(one["forces"], other["forces"], atol=1e-10)
+
+
+def test_a_mixed_list_is_computed_with_the_forces_of_each_head() -> None:
+    model = build(
+        replace(TINY, has_direct_forces=True),
+        spec("direct", elements=(1, 8), forces="direct", has_direct_forces=True),
+        spec("gradient", elements=(1, 6)),
+    )
+    calc = JMPCalculator(model, dtype="float64")
+    structures = [molecule("H2O"), molecule("CH4"), molecule("H2O")]
+    found = calc.evaluate(structures)
+    assert [r["force_kind"] for r in found] == ["direct", "gradient", "direct"]
+    np.testing.assert_array_equal(found[0]["forces"], found[2]["forces"])
+    assert found[1]["forces"].shape == (5, 3)
+
+
+def test_an_empty_list_has_no_results(smooth) -> None:
+    assert smooth.evaluate([]) == []
