@@ -50,7 +50,7 @@ class ModelOptions:
     forces: Literal["gradient", "direct"] | None = None
     """Force kind; by default the one that the head was trained for."""
     device: str = "cpu"
-    """Where to compute: cpu, cuda, cuda:1, mps."""
+    """Where to compute: cpu, cuda or cuda:1 (the second GPU)."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of the network."""
 

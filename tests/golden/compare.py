@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from jmp_calc.errors import JMPError
 from jmp_calc.graph.batch import AtomGraph, collate
 from jmp_calc.graph.build import graph_from_arrays, graph_from_edges
 from jmp_calc.graph.geometry import edge_vectors
@@ -205,11 +206,9 @@ def evaluate(model: JMPModel, graph: AtomGraph) -> dict[str, torch.Tensor]:
     found["energy"] = torch.stack([p.energy for p in predictions], -1)
     found["forces"] = torch.stack([p.forces for p in predictions], -1)
     if len(predictions) == 1:
-        found = {
-            name: value[..., 0] if name in ("energy", "forces") else value
-            for name, value in found.items()
-        }
-        found["energy_per_atom"] = predictions[0].atom_energy
+        (only,) = predictions
+        found |= {"energy": only.energy, "forces": only.forces}
+        found["energy_per_atom"] = only.atom_energy
     found["h0"] = model.embedding(graph.numbers - 1)
     return {name: value.detach() for name, value in found.items()}
 
@@ -301,30 +300,18 @@ def _compare_graphs(
 ) -> Iterator[Comparison]:
     for ours, theirs in GRAPH_NAMES.items():
         edges, order = getattr(graph, ours), canonical_order(case, theirs)
-        stored = np.concatenate(
-            [
-                case[f"graph.{theirs}.edge_index"].T,
-                np.rint(case[f"graph.{theirs}.cell_offset"]),
-            ],
-            axis=1,
+        stored = np.column_stack(
+            [case[f"graph.{theirs}.edge_index"].T, case[f"graph.{theirs}.cell_offset"]]
         )[order]
-        mine = np.concatenate(
-            [
-                torch.stack([edges.source, edges.target], 1).numpy(),
-                edges.shift.numpy(),
-            ],
-            axis=1,
-        )
+        mine = np.column_stack([edges.source, edges.target, edges.shift])
         is_same = mine.shape == stored.shape and bool((mine == stored).all())
         yield _exact(f"graph.{theirs}.edges", stored.shape, is_same)
         if not is_same:
             continue
         vector = edge_vectors(graph, edges)
         distance = torch.linalg.vector_norm(vector, dim=1)
-        for name, value in (
-            ("distance", distance),
-            ("vector", vector / distance[:, None]),
-        ):
+        unit = vector / distance[:, None]
+        for name, value in (("distance", distance), ("vector", unit)):
             key = f"graph.{theirs}.{name}"
             yield _compare(key, value.numpy(), case[key][order], case)
     order = canonical_order(case, "main")
@@ -399,7 +386,7 @@ def main(paths: Sequence[str]) -> int:
         sys.stdout.write(f"{path}\n")
         try:
             results = compare_case(Path(path))
-        except CaseError as error:
+        except (CaseError, JMPError) as error:
             sys.stderr.write(f"{error}\n")
             status = 2
             continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +34,77 @@ def test_a_case_of_the_whole_set_is_reproduced(path: Path) -> None:
     assert [r for r in results if not r.is_within] == []
 
 
-def test_the_script_fails_beyond_the_tolerance(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A copy of a case and its weights in another place."""
+    path = HERE / "gradient__co_diatomic.npz"
+    weights = str(compare.load_case(path)["weights_file"])
+    for name in (path.name, weights):
+        (tmp_path / name).write_bytes((HERE / name).read_bytes())
+    return tmp_path / path.name
+
+
+def change(path: Path, name: str, factor: float) -> Path:
+    """Save another case with one array changed."""
+    case = compare.load_case(path)
+    case[name] = case[name] * factor
+    changed = path.with_name("changed.npz")
+    np.savez(changed, **case)
+    return changed
+
+
+def script(*paths: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, compare.__file__, *map(str, paths)]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def test_the_script_runs_on_files_outside_and_names_each_array(outside: Path) -> None:
+    result = script(outside, HERE / "direct__water_far_ar.npz")
+    assert result.returncode == 0, result.stderr
+    assert str(outside) in result.stdout
+    assert result.stdout.count("\n  int_blocks.1.quad_interaction ") == 2
+    energy = next(x for x in result.stdout.splitlines() if x.startswith("  energy "))
+    assert energy.split()[:2] == ["energy", "(1,)"]
+    assert energy.split()[-1] == "1.00e-10"
+
+
+@pytest.mark.parametrize("name", ["energy", "forces", "int_blocks.0.h", "pos"])
+def test_a_relative_change_beyond_the_tolerance_is_found(
+    outside: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    case = compare.load_case(HERE / "gradient__co_diatomic.npz")
-    case["energy"] = case["energy"] * (1 + 1e-9)
-    np.savez(tmp_path / "changed.npz", **case)
-    weights = str(case["weights_file"])
-    (tmp_path / weights).write_bytes((HERE / weights).read_bytes())
-    assert compare.main([str(tmp_path / "changed.npz")]) == 1
+    assert compare.main([str(outside), str(change(outside, name, 1 + 1e-9))]) == 1
     assert "BEYOND" in capsys.readouterr().out
-    assert compare.main([str(HERE / "gradient__co_diatomic.npz")]) == 0
+    assert compare.main([str(change(outside, name, 1 + 1e-13))]) == 0
+
+
+def test_a_missing_number_is_beyond_any_tolerance(outside: Path) -> None:
+    assert compare.main([str(change(outside, "energy", np.nan))]) == 1
+
+
+def test_a_file_that_is_not_a_case_is_named_and_the_others_are_compared(
+    outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = outside.with_name("notes.txt")
+    text.write_text("not an archive")
+    weights = HERE / "weights__tiny_direct.npz"
+    wrong = [outside.with_name("absent.npz"), text, weights]
+    assert compare.main([*map(str, wrong), str(outside)]) == 2
+    output = capsys.readouterr()
+    assert f"{wrong[0]}: no such file" in output.err
+    assert f"{text}: not an npz file" in output.err
+    assert f"{weights}: no weights_file, graph_settings, pos" in output.err
+    assert "  energy  " in output.out
+
+
+def test_weights_that_do_not_lie_beside_the_case_are_named(
+    outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (outside.parent / "weights__tiny_gradient.npz").unlink()
+    assert compare.main([str(outside)]) == 2
+    assert "weights__tiny_gradient.npz: no such file" in capsys.readouterr().err
+
+
+def test_the_script_without_files_says_how_it_is_used() -> None:
+    result = script()
+    assert result.returncode == 2
+    assert "CASE.npz" in result.stderr

@@ -19,7 +19,8 @@ from jmp_calc.graph.build import graph_from_arrays
 from jmp_calc.models import published
 from jmp_calc.models.config import NANO, GraphRules, HeadSpec
 from jmp_calc.models.jmp import JMPModel
-from jmp_calc.models.published import TASKS, load_published
+from jmp_calc.models.published import load_published
+from jmp_calc.models.published_tasks import TASKS
 from jmp_calc.models.state_dict import ours_to_published
 from jmp_calc.models.torch_archive import TorchArchive
 from jmp_calc.models.weights import load_weights, save_weights, weights_hash

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from golden.pack_keys import read_packed
 from jmp_calc.errors import CheckpointError
 from jmp_calc.models.config import NANO, GraphRules, HeadSpec, L, ModelConfig, S
 from jmp_calc.models.jmp import JMPModel
@@ -20,7 +18,6 @@ from jmp_calc.models.state_dict import (
     published_to_ours,
 )
 
-SHARED = Path(__file__).parents[4] / "shared" / "parity"
 TASKS = ("oc20", "oc22", "ani1x", "transition1x")
 CASES = {
     "base__pretrain": (S, TASKS, True),
@@ -30,14 +27,6 @@ CASES = {
     "large__gradient": (L, ("task",), False),
     "large__ft_direct": (L, ("task",), True),
 }
-needs_lists = pytest.mark.skipif(
-    not SHARED.is_dir(), reason="the published lists of names are not here"
-)
-
-
-def key_list(case: str) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((SHARED / f"keys__{case}.json").read_text())
-    return data
 
 
 def meta_model(config: ModelConfig, tasks: tuple[str, ...], direct: bool) -> JMPModel:
@@ -60,11 +49,10 @@ def shapes(state: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in state.items()}
 
 
-@needs_lists
 @pytest.mark.parametrize("case", CASES)
 def test_model_has_the_published_names_shapes_and_parameter_count(case: str) -> None:
     config, tasks, direct = CASES[case]
-    model, published = meta_model(config, tasks, direct), key_list(case)
+    model, published = meta_model(config, tasks, direct), read_packed()[case]
     layout = "pretraining" if case.endswith("pretrain") else "fine_tuning"
     renamed = ours_to_published(model.state_dict(), task_names=tasks, layout=layout)
     stored = {k: tuple(v) for k, v in published["state_dict_shapes"].items()}
