@@ -1,4 +1,4 @@
-"""The blocks of the README run as written, and its numbers are those of result files."""
+"""The blocks of the README run as written; its numbers are those of result files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_python_example_prints_what_the_readme_says(checkout, capsys) -> None:
     (program,) = blocks("python")
     (printed,) = blocks("text")
-    exec(compile(program, "README.md", "exec"), {"__name__": "readme"})  # noqa: S102
+    exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
     assert capsys.readouterr().out.strip() == printed.strip()
 
 

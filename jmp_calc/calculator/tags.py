@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Bool, Float, Int
 
-from jmp_calc.domains import BondNetwork, Kind, layer_heights
+from jmp_calc.calculator.domains import BondNetwork, Kind, layer_heights
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.graph.build import DEFAULT_TAG
 

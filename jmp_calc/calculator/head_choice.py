@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from jmp_calc.domains import Kind
+from jmp_calc.calculator.domains import Kind
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
 from jmp_calc.graph.neighbors import neighbor_list
 from jmp_calc.models.config import ForceKind, HeadSpec

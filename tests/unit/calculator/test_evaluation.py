@@ -9,8 +9,7 @@ import pytest
 import torch
 from ase.build import molecule
 
-from jmp_calc import evaluation
-from jmp_calc.calculator import JMPCalculator
+from jmp_calc.calculator import JMPCalculator, evaluation
 from jmp_calc.errors import UnsupportedSystemError
 from toys.models import TINY, build, smooth_model, spec
 

@@ -19,22 +19,27 @@ from ase.calculators.calculator import (
 )
 from jaxtyping import Float, Int
 
-from jmp_calc.decision import Decision, decide
-from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
-from jmp_calc.evaluation import (
+from jmp_calc.calculator.decision import Decision, decide
+from jmp_calc.calculator.evaluation import (
     Task,
     checked_device,
     describe_atoms,
     predict,
     split_into_batches,
 )
+from jmp_calc.calculator.head_choice import (
+    check_elements,
+    check_name,
+    force_kind,
+    model_name,
+)
+from jmp_calc.calculator.head_notes import charge_and_spin, head_notes
+from jmp_calc.calculator.tags import read_tags
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
 from jmp_calc.graph.build import build_graph
-from jmp_calc.head_choice import check_elements, check_name, force_kind, model_name
-from jmp_calc.head_notes import charge_and_spin, head_notes
 from jmp_calc.models.config import ForceKind
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.pretrained import load_model
-from jmp_calc.tags import read_tags
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _PROPERTIES = ["energy", "free_energy", "energies", "forces", "stress"]
@@ -59,8 +64,9 @@ class JMPCalculator(Calculator):
             kind that the head was trained for.
         tags: OC20 tags (0 sub-surface, 1 surface, 2 adsorbate), which only heads of
             published weights look at: "auto" finds them from the geometry
-            (:func:`jmp_calc.tags.guess_tags`), "atoms" reads ``atoms.get_tags()``,
-            which must follow OC20 and not ASE's builders; or one tag per atom.
+            (:func:`jmp_calc.calculator.tags.guess_tags`), "atoms" reads
+            ``atoms.get_tags()``, which must follow OC20 and not ASE's builders; or one
+            tag per atom.
         device: "cpu", "cuda" or "cuda:1".
         dtype: Precision of the network, "float32" or "float64". Coordinates, reference
             energies and sums are float64 in either case.

@@ -6,9 +6,9 @@ from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc110, fcc111, graphene, molecule
 from ase.spacegroup import crystal
 
-from jmp_calc.domains import classify, find_bonds
+from jmp_calc.calculator.domains import classify, find_bonds
+from jmp_calc.calculator.tags import guess_tags, read_tags
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
-from jmp_calc.tags import guess_tags, read_tags
 
 
 def guess(atoms: Atoms) -> list[int]:

@@ -15,7 +15,7 @@ from ase.build import (
     nanotube,
 )
 
-from jmp_calc.domains import classify, find_bonds, layer_heights
+from jmp_calc.calculator.domains import classify, find_bonds, layer_heights
 from jmp_calc.errors import UnsupportedSystemError
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Int
 
+from jmp_calc.calculator.head_choice import HeadChoice
 from jmp_calc.graph.build import dropped_neighbors
-from jmp_calc.head_choice import HeadChoice
 
 
 def head_notes(

@@ -9,12 +9,12 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Int
 
-from jmp_calc.domains import classify, find_bonds
+from jmp_calc.calculator.domains import classify, find_bonds
+from jmp_calc.calculator.head_choice import HeadChoice, choose_head
+from jmp_calc.calculator.tags import guess_tags
 from jmp_calc.errors import UnsupportedSystemError
-from jmp_calc.head_choice import HeadChoice, choose_head
 from jmp_calc.models.config import ForceKind
 from jmp_calc.models.jmp import JMPModel
-from jmp_calc.tags import guess_tags
 
 SAME_MOVE = 1.0
 """Another Atoms object in which no atom is farther than this from the last one is the

@@ -6,15 +6,15 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule, nanotube
 
-from jmp_calc.domains import classify, find_bonds
-from jmp_calc.errors import ArgumentError, UnsupportedSystemError
-from jmp_calc.head_choice import (
+from jmp_calc.calculator.domains import classify, find_bonds
+from jmp_calc.calculator.head_choice import (
     HeadChoice,
     check_elements,
     check_name,
     choose_head,
     force_kind,
 )
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.models.jmp import JMPModel
 from toys.models import (
     ISOLATED,
