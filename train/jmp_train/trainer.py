@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.models.jmp import JMPModel
-from jmp_calc.models.physical import reference_energies
 from jmp_train.checkpoint import (
     Checkpoint,
     Position,
@@ -29,9 +26,9 @@ from jmp_train.config_file import config_hash, save_config
 from jmp_train.data.batches import GraphDataset, TrainingBatch, build_loader
 from jmp_train.data.store import open_stores
 from jmp_train.heads import build_model
-from jmp_train.losses import LossTerms, energy_force_loss
 from jmp_train.metrics import TaskErrors, choose_samples, evaluate_model
 from jmp_train.normalize import TaskStatistics
+from jmp_train.objective import Objective, task_losses
 from jmp_train.optim import (
     MovingAverage,
     build_optimizer,
@@ -39,6 +36,10 @@ from jmp_train.optim import (
     learning_rate,
 )
 from jmp_train.plan import Step, TrainingPlan
+from jmp_train.progress import RunResult as RunResult
+from jmp_train.progress import StepResult as StepResult
+from jmp_train.progress import StopReason
+from jmp_train.progress import Watcher as Watcher
 from jmp_train.runlog import (
     CHECKPOINT,
     CONFIG,
@@ -50,50 +51,6 @@ from jmp_train.runlog import (
     versions,
 )
 from jmp_train.scale_factors import fit_scale_factors
-
-StopReason = Literal["finished", "time", "interrupted"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepResult:
-    """What one optimizer step did."""
-
-    loss: float
-    """Energy plus force term, network units."""
-    energy_loss: float
-    """Energy term."""
-    force_loss: float
-    """Force term."""
-    gradient_norm: float
-    """Global norm before clipping."""
-    learning_rate: float
-    """Rate of this step."""
-    task_losses: dict[str, tuple[int, float, float]]
-    """Systems and sums of their energy and force terms, by task."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunResult:
-    """How a run ended."""
-
-    reason: StopReason
-    """Why it stopped."""
-    step: int
-    """Optimizer steps done."""
-    errors: dict[str, TaskErrors]
-    """Errors on the test part, by task; empty if the run was interrupted."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Watcher:
-    """Whom a run tells what it does, and asks whether to stop."""
-
-    on_step: Callable[[int, int, StepResult], None] = lambda *_: None
-    """Called after each step with its number, their total and the result."""
-    on_record: Callable[[dict[str, Any]], None] = lambda _record: None
-    """Called with each line of the log."""
-    should_stop: Callable[[], bool] = lambda: False
-    """Asked after each step."""
 
 
 class Trainer:
@@ -122,6 +79,7 @@ class Trainer:
         self.statistics = statistics
         self.device = _choose_device(config.device)
         self.model = model.to(self.device)
+        self.objective = Objective(self.model, config, statistics)
         self.dataset = dataset
         self.plan = TrainingPlan(dataset, config)
         self.optimizer = build_optimizer(self.model, config.optim)
@@ -205,21 +163,9 @@ class Trainer:
         rate = learning_rate(self.position.step, self.plan.n_steps, self.config.optim)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        n_systems = sum(batch.n_systems for batch in batches)
-        n_atoms = sum(_count_force_atoms(batch) for batch in batches)
-
-        def work(batch: TrainingBatch) -> tuple[LossTerms, Tensor, list[Tensor | None]]:
-            return self._gradients(batch, n_systems=n_systems, n_atoms=n_atoms)
-
-        if self._threads > 1:
-            with ThreadPoolExecutor(self._threads) as pool:
-                parts = list(pool.map(work, batches))
-        else:
-            parts = [work(batch) for batch in batches]
-        for index, parameter in enumerate(self._parameters):
-            found = [part[2][index] for part in parts]
-            present = [gradient for gradient in found if gradient is not None]
-            parameter.grad = torch.stack(present).sum(0) if present else None
+        found = self.objective.step_gradients(batches, threads=self._threads)
+        for parameter, gradient in zip(self._parameters, found.gradients, strict=True):
+            parameter.grad = gradient
         finish_gradients(self.model)
         limit = self.config.optim.clip_norm
         norm = float(
@@ -227,78 +173,18 @@ class Trainer:
                 self._parameters, math.inf if limit is None else limit
             )
         )
-        loss = float(sum(part[1] for part in parts))
-        self._check_finite(loss, norm, batches)
+        self._check_finite(found.loss, norm, batches)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.model)
-        shares = [batch.n_systems / n_systems for batch in batches]
-        energy = sum(
-            share * float(part[0].energy.detach())
-            for share, part in zip(shares, parts, strict=True)
-        )
         return StepResult(
-            loss=loss,
-            energy_loss=energy,
-            force_loss=loss - energy,
+            loss=found.loss,
+            energy_loss=found.energy_loss,
+            force_loss=found.loss - found.energy_loss,
             gradient_norm=norm,
             learning_rate=rate,
-            task_losses=_task_losses(batches, [part[0] for part in parts]),
+            task_losses=task_losses(batches, found.terms),
         )
-
-    def _gradients(
-        self, batch: TrainingBatch, *, n_systems: int, n_atoms: int
-    ) -> tuple[LossTerms, Tensor, list[Tensor | None]]:
-        """Return the loss terms of a batch, its part of the loss, and the gradients."""
-        batch = batch.to(self.device)
-        terms = self.loss(batch)
-        force_total = n_systems if self.config.reduction == "structure" else n_atoms
-        part = terms.energy * (terms.n_systems / n_systems) + terms.forces * (
-            terms.n_force_divisor / max(force_total, 1)
-        )
-        gradients = torch.autograd.grad(part, self._parameters, allow_unused=True)
-        return terms, part.detach(), list(gradients)
-
-    def loss(self, batch: TrainingBatch) -> LossTerms:
-        """Return the loss terms of a batch under the current weights.
-
-        Args:
-            batch: Labels in eV and eV/Å, on the device of the network.
-        """
-        graph, of = batch.graph, batch.graph.system_index
-        kind = self.config.forces
-        prediction = self.model(
-            graph, batch.head, forces=kind, create_graph=kind == "gradient"
-        )
-        assert prediction.forces is not None
-        specs = [self.model.heads[name] for name in batch.head]
-        tasks = [self.config.task(name) for name in batch.head]
-
-        def per_system(values: Sequence[float]) -> Tensor:
-            return batch.energy.new_tensor(values)
-
-        energy_scale = per_system([spec.energy_scale for spec in specs])
-        force_scale = (
-            energy_scale
-            if kind == "gradient"
-            else per_system([spec.force_scale for spec in specs])
-        )
-        reference = torch.zeros_like(batch.energy).index_add(
-            0, of, reference_energies(graph, specs)
-        )
-        return energy_force_loss(
-            (prediction.energy, (batch.energy - reference) / energy_scale),
-            (prediction.forces.double(), batch.forces / force_scale[of][:, None]),
-            energy_weight=per_system([task.energy_weight for task in tasks]),
-            force_weight=per_system([self._force_weight(name) for name in batch.head]),
-            system_index=of,
-            has_forces=batch.has_forces,
-            reduction=self.config.reduction,
-        )
-
-    def _force_weight(self, task: str) -> float:
-        weight = self.config.task(task).force_weight
-        return self.statistics[task].mean_atoms if weight is None else weight
 
     def _check_finite(
         self, loss: float, norm: float, batches: Sequence[TrainingBatch]
@@ -529,19 +415,3 @@ def _choose_device(device: Device) -> torch.device:
             "choose cpu or auto"
         )
     return torch.device(device)
-
-
-def _count_force_atoms(batch: TrainingBatch) -> int:
-    return int(batch.n_atoms[batch.has_forces].sum())
-
-
-def _task_losses(
-    batches: Sequence[TrainingBatch], terms: Sequence[LossTerms]
-) -> dict[str, tuple[int, float, float]]:
-    sums: dict[str, tuple[int, float, float]] = {}
-    for batch, term in zip(batches, terms, strict=True):
-        energies, forces = term.system_energy.tolist(), term.system_forces.tolist()
-        for task, energy, force in zip(batch.head, energies, forces, strict=True):
-            n, e, f = sums.get(task, (0, 0.0, 0.0))
-            sums[task] = (n + 1, e + energy, f + force)
-    return sums

@@ -54,7 +54,7 @@ def loss_by_hand(trainer: Trainer, batch: TrainingBatch) -> torch.Tensor:
 def test_the_loss_of_a_mixed_batch_is_that_of_its_systems(config) -> None:
     trainer = Trainer.build(config)
     batch = mixed_batch(trainer)
-    terms = trainer.loss(batch)
+    terms = trainer.objective.loss(batch)
     expected = loss_by_hand(trainer, batch).item()
     assert (terms.energy + terms.forces).item() == pytest.approx(expected, rel=1e-12)
 
