@@ -43,6 +43,9 @@ class BondNetwork:
     @property
     def rank(self) -> int:
         """Number of independent directions in which fragments are endless."""
+        # numpy before 2.3 refuses a matrix without rows
+        if len(self.translations) == 0:
+            return 0
         return int(np.linalg.matrix_rank(self.translations))
 
     @property

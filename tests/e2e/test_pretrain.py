@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from jmp_calc.errors import DataError
+from jmp_calc.models.weights import load_weights
 from jmp_train.checkpoint import Checkpoint, load_checkpoint
 from jmp_train.config import DataConfig, OptimConfig, TaskConfig, TrainConfig
 from jmp_train.data.store import Store
-from jmp_train.trainer import Trainer, Watcher
+from jmp_train.export import export_weights
+from jmp_train.metrics import evaluate_model
+from jmp_train.trainer import Trainer, Watcher, open_dataset
 from toys.training import (
     RULES,
     statistics_of,
@@ -25,7 +28,7 @@ from toys.training import (
 
 @pytest.fixture
 def config(toy_stores: Path, tmp_path: Path) -> TrainConfig:
-    config = toy_config(toy_stores, tmp_path / "run", max_steps=8)
+    config = toy_config(toy_stores, tmp_path / "run", max_steps=6)
     return replace(config, data=replace(config.data, batches_per_step=2))
 
 
@@ -60,14 +63,14 @@ def test_one_step_on_both_tasks_leaves_a_complete_run_folder(config) -> None:
     assert checkpoint_of(config).position.step == 1
 
 
-@pytest.mark.parametrize("stop", [2, 5])
+@pytest.mark.parametrize("stop", [2, 4])
 def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
     config, tmp_path, stop
 ) -> None:
     """Bit for bit; the first epoch ends between the two places."""
     whole = replace(config, out=tmp_path / "whole")
     trainer = Trainer.build(whole)
-    assert 2 < len(trainer.plan.epoch_steps(0)) < 5
+    assert 2 < len(trainer.plan.epoch_steps(0)) < 4
     trainer.run()
     interrupted = Trainer.build(config).run(stop_after(stop))
     assert (interrupted.reason, interrupted.step) == ("interrupted", stop)
@@ -83,6 +86,16 @@ def test_a_run_stopped_at_the_end_of_an_epoch_resumes_exactly(config, tmp_path) 
     Trainer.build(config).run(stop_after(len(trainer.plan.epoch_steps(0))))
     Trainer.build(config, is_resumed=True).run()
     assert_same_state(checkpoint_of(whole), checkpoint_of(config))
+
+
+def test_exported_weights_have_the_errors_that_the_run_measured(config) -> None:
+    trainer = Trainer.build(config)
+    measured = trainer.run().errors
+    model = load_weights(export_weights(config.out))
+    dataset = open_dataset(config, "test")
+    again = evaluate_model(model, dataset, range(len(dataset)), forces="gradient")
+    for task, errors in measured.items():
+        assert again[task].to_json() == pytest.approx(errors.to_json(), rel=1e-4)
 
 
 def test_two_threads_give_the_same_weights_as_one(config, tmp_path) -> None:
@@ -122,7 +135,7 @@ def test_a_finished_run_can_be_resumed_and_does_nothing(config) -> None:
     Trainer.build(config).run()
     before = checkpoint_of(config)
     again = Trainer.build(config, is_resumed=True).run()
-    assert (again.reason, again.step) == ("finished", 8)
+    assert (again.reason, again.step) == ("finished", 6)
     assert_same_state(before, checkpoint_of(config))
 
 
@@ -177,7 +190,7 @@ def test_a_tiny_network_learns_eight_structures_by_heart(tmp_path) -> None:
             ema_decay=0.9,
         ),
         out=tmp_path / "run",
-        max_steps=150,
+        max_steps=100,
         scale_batches=1,
         device="cpu",
         evaluate_every=1000,

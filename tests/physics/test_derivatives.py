@@ -24,6 +24,8 @@ FLOAT32_ENERGY = 1e-5
 FLOAT32_FORCES = 1e-4
 """Relative to the largest force; a derivative loses one more digit."""
 
+PARTS = ("embedding", "bases", "blocks.0", "blocks.1", "outputs", "head_layers")
+
 
 def slope(values: np.ndarray) -> np.ndarray:
     """Derivative from values at -2, -1, 1 and 2 steps."""

@@ -108,7 +108,7 @@ def toy_config(stores: Path, out: Path, **changes: object) -> TrainConfig:
         max_steps=4,
         device="cpu",
         evaluate_every=1000,
-        scale_batches=2,
+        scale_batches=1,
         checkpoint_every=1000,
         log_every=1,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -21,10 +22,11 @@ from jmp_train.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from jmp_train.config import Device, TrainConfig
+from jmp_train.config import TrainConfig
 from jmp_train.config_file import config_hash, save_config
 from jmp_train.data.batches import GraphDataset, TrainingBatch, build_loader
 from jmp_train.data.store import open_stores
+from jmp_train.devices import choose_device
 from jmp_train.heads import build_model
 from jmp_train.metrics import TaskErrors, choose_samples, evaluate_model
 from jmp_train.normalize import TaskStatistics
@@ -36,9 +38,8 @@ from jmp_train.optim import (
     learning_rate,
 )
 from jmp_train.plan import Step, TrainingPlan
-from jmp_train.progress import RunResult as RunResult
+from jmp_train.progress import RunResult, StopReason
 from jmp_train.progress import StepResult as StepResult
-from jmp_train.progress import StopReason
 from jmp_train.progress import Watcher as Watcher
 from jmp_train.runlog import (
     CHECKPOINT,
@@ -77,7 +78,7 @@ class Trainer:
         """
         self.config = config
         self.statistics = statistics
-        self.device = _choose_device(config.device)
+        self.device = choose_device(config.device)
         self.model = model.to(self.device)
         self.objective = Objective(self.model, config, statistics)
         self.dataset = dataset
@@ -167,12 +168,8 @@ class Trainer:
         for parameter, gradient in zip(self._parameters, found.gradients, strict=True):
             parameter.grad = gradient
         finish_gradients(self.model)
-        limit = self.config.optim.clip_norm
-        norm = float(
-            torch.nn.utils.clip_grad_norm_(
-                self._parameters, math.inf if limit is None else limit
-            )
-        )
+        limit = self.config.optim.clip_norm or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
         self._check_finite(found.loss, norm, batches)
         self.optimizer.step()
         if self.average is not None:
@@ -209,8 +206,8 @@ class Trainer:
         """
         dataset = open_dataset(self.config, split)
         samples = choose_samples(dataset, per_task)
-
-        def measure() -> dict[str, TaskErrors]:
+        average = self.average
+        with nullcontext() if average is None else average.applied_to(self.model):
             return evaluate_model(
                 self.model,
                 dataset,
@@ -219,11 +216,6 @@ class Trainer:
                 max_atoms=self.config.data.max_atoms,
                 device=self.device,
             )
-
-        if self.average is None:
-            return measure()
-        with self.average.applied_to(self.model):
-            return measure()
 
     def run(self, watcher: Watcher | None = None) -> RunResult:
         """Train until the schedule ends, the time is up, or someone asks to stop.
@@ -404,14 +396,3 @@ def open_dataset(config: TrainConfig, split: str) -> GraphDataset:
         {task.name: task.graph for task in tasks},
         cache=config.data.graph_cache,
     )
-
-
-def _choose_device(device: Device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError(
-            "device is 'cuda', but this machine or this build of torch has no GPU; "
-            "choose cpu or auto"
-        )
-    return torch.device(device)

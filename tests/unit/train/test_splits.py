@@ -63,11 +63,11 @@ def test_structures_of_one_molecule_are_split_where_structures_are(sample) -> No
 
 
 def test_a_set_can_hold_out_both_groups_and_structures(sample) -> None:
+    samples = toy_molecules(100, seed=5)
+
     def parts(group: str) -> Counter[str]:
-        samples = [
-            replace(s, source="qm7x", group=group) for s in toy_molecules(100, seed=5)
-        ]
-        return Counter(split_of(s) for s in samples)
+        moved = [replace(s, source="qm7x", group=group) for s in samples]
+        return Counter(split_of(s) for s in moved)
 
     by_group = [parts(f"g{i}") for i in range(20)]
     whole = [count for count in by_group if count["train"] == 0]
