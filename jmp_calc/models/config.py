@@ -15,6 +15,8 @@ from jmp_calc.graph.rules import Rules as Rules
 Domain = Literal["molecule", "surface", "bulk"]
 ForceKind = Literal["gradient", "direct"]
 Reduction = Literal["sum", "mean"]
+HeadKind = Literal["energy_forces"]
+"""Keys of ``HEADS`` in ``heads.py``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +25,8 @@ class HeadSpec:
 
     name: str
     """Name of the task, as given to ``head=``."""
+    kind: HeadKind = "energy_forces"
+    """What the head predicts; a key of ``HEADS``."""
     graph: GraphRules
     """How the structures of this task become graphs."""
     forces: ForceKind

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from jmp_calc.models.config import HeadSpec, ModelConfig
+from jmp_calc.models.config import HeadKind, HeadSpec, ModelConfig
 from jmp_calc.models.embedding import Shared
 from jmp_calc.models.layers import head_mlp
 
@@ -54,5 +54,5 @@ class EnergyForceHead(torch.nn.Module):
         )
 
 
-HEADS: dict[str, type[torch.nn.Module]] = {"energy_forces": EnergyForceHead}
-"""Kinds of head by name."""
+HEADS: dict[HeadKind, type[EnergyForceHead]] = {"energy_forces": EnergyForceHead}
+"""Kinds of head by the name that ``HeadSpec.kind`` takes."""

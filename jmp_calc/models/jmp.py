@@ -15,7 +15,7 @@ from jmp_calc.graph.batch import AtomGraph
 from jmp_calc.models.backbone import GemNetOC
 from jmp_calc.models.config import ForceKind, HeadSpec, ModelConfig
 from jmp_calc.models.embedding import Shared
-from jmp_calc.models.heads import EnergyForceHead
+from jmp_calc.models.heads import HEADS, EnergyForceHead
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +64,7 @@ class JMPModel(torch.nn.Module):
         self.embedding = torch.nn.Embedding(config.num_elements, config.emb_size_atom)
         self.backbone = GemNetOC(config)
         self.head_layers = torch.nn.ModuleDict(
-            {spec.name: EnergyForceHead(config, spec) for spec in heads}
+            {spec.name: HEADS[spec.kind](config, spec) for spec in heads}
         )
 
     @property
