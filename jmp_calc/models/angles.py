@@ -21,13 +21,7 @@ from torch import Tensor
 from jmp_calc.graph.batch import AtomGraph, EdgeSet
 from jmp_calc.models.basis import legendre
 from jmp_calc.models.config import Rules
-
-_COLLINEAR = {torch.float64: 1e-9, torch.float32: 1e-6}
-"""Sine of an angle below which its atoms count as collinear (published rules)."""
-_SINE_FLOOR = 1e-9
-"""The published code never lets the sine part of a dihedral fall below this."""
-_FLOOR_MATTERS = 1e-2
-"""Product of the two sines above which that floor is below rounding (1e-14)."""
+from jmp_calc.models.dihedral_floor import FlooredTerms, floored_terms, normalised
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,22 +110,6 @@ class QuadrupletWeights:
     """Corrections for planar, nearly collinear quadruplets (published rules)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FlooredTerms:
-    """The few quadruplets whose dihedral the published floor on the sine changes.
-
-    For exactly planar quadruplets the published cosine is x / sqrt(x^2 + 1e-18), with
-    x the product of the two sines, instead of +-1. Where x is small, forces see it.
-    """
-
-    incoming: Int[Tensor, "2 floored"]
-    """(quadruplet edge, slot of d at b)."""
-    to: Int[Tensor, " floored"]
-    """Flat (atom a, slot of c)."""
-    weight: Float[Tensor, "floored angular_harmonics"]
-    """Published value minus the exact one."""
-
-
 def triplet_weights(
     graph: AtomGraph,
     *,
@@ -179,7 +157,7 @@ def quadruplet_weights(
     """Evaluate all quadruplet angles.
 
     Where c, a, b (or d, b, a) are collinear there is no dihedral. Under the published
-    rules its cosine is 0 there, the value the published code tends to; under the
+    rules its cosine is 0 there, up to rounding, with a huge derivative; under the
     smooth rules harmonic j is weighted by (sin sin)^j of both angles, which makes it a
     polynomial of the bond vectors, so that it vanishes without a jump in any
     derivative.
@@ -236,10 +214,11 @@ def quadruplet_weights(
     to = slots.position[out] * q_slots.width + q_slots.position[quad] % q_slots.width
     floored = None
     if rules == "published":
-        floored = _floored_terms(
+        floored = floored_terms(
             (z_in, is_incoming),
             (z_out, is_outgoing),
             y_out=y_out,
+            is_open=~_has_images(graph)[graph.system_index[target]],
             excluded=(quad * width + slot_c) * width + slot_d,
             row=target * width,
         )
@@ -261,60 +240,12 @@ def quadruplet_weights(
     )
 
 
-def _floored_terms(
-    inner: tuple[tuple[Tensor, Tensor], Tensor],
-    outer: tuple[tuple[Tensor, Tensor], Tensor],
-    *,
-    y_out: Tensor,
-    excluded: Tensor,
-    row: Tensor,
-) -> FlooredTerms | None:
-    """Find the quadruplets that the floor changes, without listing all of them."""
-    (x_d, y_d), is_incoming = inner
-    (x_c, y_c), is_outgoing = outer
-    size_d = torch.hypot(x_d.detach(), y_d.detach())
-    size_c = torch.hypot(x_c.detach(), y_c.detach())
-    flat = _COLLINEAR[size_d.dtype]
-    is_incoming, is_outgoing = (
-        is_incoming & (size_d > flat),
-        is_outgoing & (size_c > flat),
-    )
-    bound = _FLOOR_MATTERS**0.5  # one of the two sines must be below it
-    near_c = (is_outgoing & (size_c < bound)).nonzero()
-    near_d = (is_incoming & (size_d < bound)).nonzero()
-    width = size_d.shape[1]
-    slots = torch.arange(width, device=size_d.device)
-    quad = torch.cat([near_c[:, 0], near_d[:, 0]]).repeat_interleave(width)
-    c = torch.cat([near_c[:, 1].repeat_interleave(width), slots.repeat(len(near_d))])
-    d = torch.cat([slots.repeat(len(near_c)), near_d[:, 1].repeat_interleave(width)])
-    keep = is_incoming[quad, d] & is_outgoing[quad, c]
-    keep &= size_c[quad, c] * size_d[quad, d] < _FLOOR_MATTERS
-    sine = x_c[quad, c] * y_d[quad, d] - y_c[quad, c] * x_d[quad, d]
-    keep &= sine.detach().abs() < _SINE_FLOOR
-    key = torch.unique(((quad * width + c) * width + d)[keep])
-    key = key[~torch.isin(key, excluded)]
-    if not len(key):
-        return None
-    quad, c, d = key // (width * width), key // width % width, key % width
-    x = x_c[quad, c] * x_d[quad, d] + y_c[quad, c] * y_d[quad, d]
-    published = x / torch.sqrt(x * x + _SINE_FLOOR**2)
-    exact = torch.sign(x.detach())
-    difference = _chebyshev(published, y_out.shape[-1]) - _chebyshev(
-        exact, y_out.shape[-1]
-    )
-    return FlooredTerms(
-        incoming=torch.stack([quad, d]),
-        to=row[quad] + c,
-        weight=(y_out[quad, c][:, :, None] * difference[:, None]).flatten(1),
-    )
-
-
-def _chebyshev(cosine: Tensor, n: int) -> Tensor:
-    """Return cos(j theta), j = 0 .. n-1, on a new last axis."""
-    t = [torch.ones_like(cosine), cosine]
-    while len(t) < n:
-        t.append(2 * cosine * t[-1] - t[-2])
-    return torch.stack(t[:n], dim=-1)
+def _has_images(graph: AtomGraph) -> Bool[Tensor, " systems"]:
+    """Which systems have an edge to another periodic image."""
+    found = torch.zeros(graph.n_systems, dtype=torch.bool, device=graph.cell.device)
+    for edges in (graph.main, graph.quadruplet):
+        found[graph.system_index[edges.target[edges.shift.any(dim=1)]]] = True
+    return found
 
 
 def _pair(
@@ -356,7 +287,7 @@ def _harmonics(
     """
     if rules == "smooth":
         return _powers(inner, n), _powers(outer, n)
-    (in_unit, in_flat), (out_unit, out_flat) = _normalised(inner), _normalised(outer)
+    (in_unit, in_flat), (out_unit, out_flat) = normalised(inner), normalised(outer)
     f, g = _powers(in_unit, n), _powers(out_unit, n)
     if bool(in_flat.any() | out_flat.any()):
         # cos(theta) = 0 where either bond lies on the axis: cos(j theta) = cos(j pi/2)
@@ -372,16 +303,6 @@ def _harmonics(
         )
         g = torch.cat([g, ((1 - c) * one)[..., None], (c * one)[..., None]], -1)
     return f, g
-
-
-def _normalised(z: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Divide by the modulus; zero, and flagged, where that is rounding noise."""
-    x, y = z
-    square = x * x + y * y
-    is_flat = square.detach() < _COLLINEAR[square.dtype] ** 2
-    inverse = torch.rsqrt(torch.where(is_flat, torch.ones_like(square), square))
-    inverse = torch.where(is_flat, torch.zeros_like(inverse), inverse)
-    return (x * inverse, y * inverse), is_flat
 
 
 def _powers(z: tuple[Tensor, Tensor], n: int) -> Tensor:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixCom
 from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
 from ase.md.verlet import VelocityVerlet
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
+from jmp_calc.sim.constraints import check_constraints, fix_center_of_mass
 from jmp_calc.sim.settings import MDSettings
 from jmp_calc.units import FS, KB
 
@@ -90,17 +90,16 @@ def prepare(
     any; otherwise it gets new ones at ``settings.temperature_K``.
 
     Raises:
-        UnsupportedSystemError: If nothing can move.
-        ArgumentError: If FixCom is combined with other constraints.
+        UnsupportedSystemError: If nothing can move, or masses or velocities are no
+            numbers to start from.
+        ArgumentError: If the constraints are not for dynamics
+            (:func:`check_constraints`).
     """
     system = atoms.copy()
     system.calc = atoms.calc
+    _check_masses_and_momenta(system)
     fix_center_of_mass(system)
-    if system.get_number_of_degrees_of_freedom() < 1:
-        raise UnsupportedSystemError(
-            f"all {len(system)} atoms are fixed, so nothing can move; "
-            "remove constraints from the input"
-        )
+    check_constraints(system)
     has_velocities = bool(np.any(system.get_momenta()))
     if has_velocities:
         # again, now under the constraints
@@ -110,26 +109,35 @@ def prepare(
     return system, not has_velocities
 
 
-def fix_center_of_mass(atoms: Atoms) -> None:
-    """Fix the centre of mass by a constraint if nothing else ties the atoms down.
-
-    With fixed atoms the centre of mass must move, and ASE's FixCom beside another
-    constraint either moves the fixed atoms or does nothing, and miscounts the degrees
-    of freedom; so it is added to unconstrained systems only. A lone atom stays free:
-    without its centre of mass it would have no degree of freedom left.
-
-    Raises:
-        ArgumentError: If FixCom is already combined with other constraints.
-    """
-    has_center_fixed = any(isinstance(c, FixCom) for c in atoms.constraints)
-    if has_center_fixed and len(atoms.constraints) > 1:
-        names = ", ".join(type(c).__name__ for c in atoms.constraints)
-        raise ArgumentError(
-            f"the input combines constraints {names}; FixCom next to others is applied "
-            "wrongly by ASE and gives a wrong temperature: remove FixCom"
+def _check_masses_and_momenta(atoms: Atoms) -> None:
+    masses = atoms.get_masses()
+    is_bad = ~(np.isfinite(masses) & (masses > 0))
+    if is_bad.any():
+        atom = int(np.argmax(is_bad))
+        raise UnsupportedSystemError(
+            f"atom {atom} has mass {masses[atom]}; give all atoms masses above 0"
         )
-    if not atoms.constraints and len(atoms) > 1:
-        atoms.set_constraint(FixCom())
+    is_bad = ~np.isfinite(atoms.get_momenta()).all(axis=1)
+    if is_bad.any():
+        raise UnsupportedSystemError(
+            f"the velocity of atom {int(np.argmax(is_bad))} in the input is not finite; "
+            "remove the velocities, and new ones are drawn"
+        )
+
+
+def usual_timestep_fs(atoms: Atoms) -> float:
+    """Return the longest time step that is usual for the lightest atom, fs.
+
+    A tenth of the period of its fastest bond: 1 fs for hydrogen (10 fs, O-H), and more
+    by the root of the mass for others.
+
+    Args:
+        atoms: A system; fixed atoms count as well.
+
+    Source:
+        Frequency of a bond, sqrt(k / m), with the force constant of O-H.
+    """
+    return float(np.sqrt(atoms.get_masses().min()))
 
 
 def set_velocities(

@@ -13,11 +13,15 @@ from ase import Atoms
 from ase.md.md import MolecularDynamics
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.sim.constraints import has_center_fixed
 from jmp_calc.sim.ensembles import build_dynamics, prepare
-from jmp_calc.sim.observables import Meter, Observables, Snapshot, summarize
+from jmp_calc.sim.observables import Meter, Observables, Snapshot
 from jmp_calc.sim.recorder import COMPLETED, INTERRUPTED, UNSTABLE, Recorder
 from jmp_calc.sim.report import MDFiles, frame_from, versions
 from jmp_calc.sim.settings import MDSettings
+
+_RATTLE_FAILED = "Did not converge"
+"""What ASE's FixBondLengths raises when atoms move too far in one step."""
 
 __all__ = ["MDResult", "MDSettings", "run_md"]
 
@@ -46,6 +50,8 @@ class MDResult:
     """Standard error of that mean, K; None for a short run."""
     energy_drift_meV_per_atom_per_ps: float | None
     """Slope of the conserved energy; None for a short run."""
+    conserved_energy_change_meV_per_atom: float
+    """Conserved energy at the end minus that at the start."""
     atoms: Atoms
     """The last good structure with energy, forces and momenta."""
     files: MDFiles
@@ -55,9 +61,13 @@ class MDResult:
 class Guard:
     """Tells whether a run has left the physical range."""
 
-    def __init__(self, first: Snapshot, settings: MDSettings) -> None:
+    def __init__(
+        self, first: Snapshot, settings: MDSettings, *, degrees_of_freedom: int
+    ) -> None:
         self._energy = first.observables.potential_energy_eV
-        self._limit_K = settings.temperature_limit(first.observables.temperature_K)
+        self._limit_K = settings.temperature_limit(
+            first.observables.temperature_K, degrees_of_freedom
+        )
         self._limit_eV = settings.max_energy_change_eV_per_atom
 
     def problem(self, shot: Snapshot) -> str | None:
@@ -107,7 +117,8 @@ def run_md(
 
     The first forces are computed before any file is made. Whatever ends the run later,
     the files are valid and hold what was done: Ctrl-C and instability are told by
-    ``status``; any other error is raised again after the files are complete.
+    ``status``; any other error is raised again after the files are complete. The text
+    of a ``KeyboardInterrupt``, if there is one, is told as what stopped the run.
 
     Args:
         atoms: Start, with its calculator; not changed. Its velocities are used if it
@@ -138,7 +149,8 @@ def run_md(
     dynamics = build_dynamics(system, settings, rng)
     meter = Meter(system, timestep_fs=settings.timestep_fs)
     first = meter.read(0)
-    guard = Guard(first, settings)
+    degrees_of_freedom = int(system.get_number_of_degrees_of_freedom())
+    guard = Guard(first, settings, degrees_of_freedom=degrees_of_freedom)
     if problem := guard.problem(first):
         raise UnsupportedSystemError(f"the starting structure is unusable: {problem}")
     template = system.copy()
@@ -151,12 +163,21 @@ def run_md(
             "n_atoms": len(atoms),
             "pbc": atoms.pbc,
             "constraints": [type(c).__name__ for c in atoms.constraints],
-            "degrees_of_freedom": system.get_number_of_degrees_of_freedom(),
+            "is_center_of_mass_fixed": has_center_fixed(system),
+            "degrees_of_freedom": degrees_of_freedom,
             "initial_velocities": "drawn" if has_new_velocities else "from the input",
         },
         "versions": versions(),
     }
-    with Recorder(files, template=template, settings=settings, head=head) as recorder:
+    with Recorder(
+        files,
+        template=template,
+        settings=settings,
+        degrees_of_freedom=degrees_of_freedom,
+        head=head,
+        overwrite=overwrite,
+    ) as recorder:
+        recorder.write(first)
         status, reason = _integrate(dynamics, meter, guard, recorder, progress)
         recorder.finish(status, reason)
     return MDResult(
@@ -165,9 +186,9 @@ def run_md(
         n_steps=recorder.last.observables.step,
         n_frames=recorder.n_frames,
         wall_seconds=recorder.wall_seconds,
-        degrees_of_freedom=system.get_number_of_degrees_of_freedom(),
+        degrees_of_freedom=degrees_of_freedom,
         has_new_velocities=has_new_velocities,
-        **asdict(summarize(recorder.rows, len(atoms))),
+        **asdict(recorder.statistics()),
         atoms=frame_from(template, recorder.last),
         files=files,
     )
@@ -192,15 +213,25 @@ def _integrate(
         # a diverging run is reported by the guard, not by a warning per array
         with np.errstate(over="ignore", invalid="ignore"):
             for _ in dynamics.irun(recorder.settings.steps):
+                if dynamics.nsteps == 0:
+                    continue
                 shot = meter.read(dynamics.nsteps)
                 if problem := guard.problem(shot):
                     return UNSTABLE, problem
                 recorder.write(shot)
                 if progress is not None:
                     progress(shot.observables)
-    except KeyboardInterrupt:
-        return INTERRUPTED, f"interrupted after step {recorder.last.observables.step}"
+    except KeyboardInterrupt as error:
+        what = str(error) or "Ctrl-C"
+        return INTERRUPTED, f"{what} after step {recorder.last.observables.step}"
     except UnsupportedSystemError as error:
         # the start was accepted, so it is the run that made it impossible
         return UNSTABLE, f"after step {recorder.last.observables.step}: {error}"
+    except RuntimeError as error:
+        if str(error) != _RATTLE_FAILED:
+            raise
+        return UNSTABLE, (
+            f"after step {recorder.last.observables.step}: the fixed bond lengths "
+            "cannot be kept; use a shorter timestep_fs"
+        )
     return COMPLETED, None

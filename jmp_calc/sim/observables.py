@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float
 
+from jmp_calc.sim.settings import MDSettings
 from jmp_calc.units import FS
 
 MIN_ROWS = 20
@@ -62,9 +63,11 @@ class Statistics:
     mean_temperature_K: float
     """Mean over the second half of the series, K."""
     mean_temperature_error_K: float | None
-    """Standard error of that mean from block averages, K."""
+    """Standard error of that mean, K; see :func:`summarize`."""
     energy_drift_meV_per_atom_per_ps: float | None
     """Slope of the conserved energy by least squares."""
+    conserved_energy_change_meV_per_atom: float
+    """Conserved energy at the end minus that at the start."""
 
 
 class Meter:
@@ -139,25 +142,74 @@ class Meter:
         return allowed
 
 
-def summarize(rows: Sequence[Observables], n_atoms: int) -> Statistics:
+def summarize(
+    rows: Sequence[Observables],
+    *,
+    n_atoms: int,
+    degrees_of_freedom: int,
+    settings: MDSettings,
+) -> Statistics:
     """Return mean temperature and energy drift of a series.
+
+    The error of the mean comes from block averages. In a short run they cannot see
+    that the total energy relaxes as slowly as the thermostat works, so with a
+    thermostat the error is never below the canonical one (:func:`canonical_error_K`).
 
     Args:
         rows: Observables in the order of time; at least one.
-        n_atoms: Number of atoms, for the drift per atom.
+        n_atoms: Number of atoms, for energies per atom.
+        degrees_of_freedom: Number that the temperatures refer to.
+        settings: Those of the run.
     """
-    half = np.array([row.temperature_K for row in rows[len(rows) // 2 :]])
+    second_half = rows[len(rows) // 2 :]
+    temperature = np.array([row.temperature_K for row in second_half])
     error = drift = None
     if len(rows) >= MIN_ROWS:
-        means = [float(np.mean(block)) for block in np.array_split(half, BLOCKS)]
+        means = [float(np.mean(block)) for block in np.array_split(temperature, BLOCKS)]
         error = float(np.std(means, ddof=1) / np.sqrt(BLOCKS))
-        time = np.array([row.time_ps for row in rows])
-        energy = np.array([row.conserved_energy_eV for row in rows])
-        time -= time.mean()
-        slope = float(time @ (energy - energy.mean()) / (time @ time))
-        drift = 1000.0 * slope / n_atoms
+        if settings.ensemble == "nvt":
+            duration_ps = second_half[-1].time_ps - second_half[0].time_ps
+            least = canonical_error_K(settings, degrees_of_freedom, duration_ps)
+            error = max(error, least)
+        drift = _slope(rows)
+    change = rows[-1].conserved_energy_eV - rows[0].conserved_energy_eV
     return Statistics(
-        mean_temperature_K=float(half.mean()),
+        mean_temperature_K=float(temperature.mean()),
         mean_temperature_error_K=error,
-        energy_drift_meV_per_atom_per_ps=drift,
+        energy_drift_meV_per_atom_per_ps=None
+        if drift is None
+        else 1000.0 * drift / n_atoms,
+        conserved_energy_change_meV_per_atom=1000.0 * change / n_atoms,
     )
+
+
+def canonical_error_K(
+    settings: MDSettings, degrees_of_freedom: int, duration_ps: float
+) -> float:
+    """Return the standard error that a mean kinetic temperature must have, K.
+
+    Kinetic energy fluctuates by T sqrt(2 / n) for n degrees of freedom. Under Langevin
+    dynamics with friction g its correlation time is 1 / (2 g), for free particles and
+    for harmonic ones with g below their frequency.
+
+    Args:
+        settings: Temperature and friction of the thermostat.
+        degrees_of_freedom: Number n that the temperature refers to.
+        duration_ps: Time averaged over, ps.
+
+    Source:
+        Autocorrelation of the kinetic energy from the Langevin equation of a harmonic
+        oscillator, exp(-g t) cos^2(w t); Chandrasekhar, Rev. Mod. Phys. 15, 1 (1943).
+    """
+    spread_K = settings.temperature_K * math.sqrt(2.0 / degrees_of_freedom)
+    relaxations = 1000.0 * settings.friction_per_fs * duration_ps
+    return spread_K / math.sqrt(max(relaxations, 1.0))
+
+
+def _slope(rows: Sequence[Observables]) -> float | None:
+    """Return the slope of the conserved energy, eV/ps; None if time stands still."""
+    time = np.array([row.time_ps for row in rows])
+    energy = np.array([row.conserved_energy_eV for row in rows])
+    time -= time.mean()
+    norm = float(time @ time)
+    return float(time @ (energy - energy.mean())) / norm if norm > 0 else None

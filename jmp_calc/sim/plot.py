@@ -5,8 +5,13 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
+
 from jmp_calc.errors import ArgumentError
 from jmp_calc.sim.report import writing
+
+_BLUE, _ORANGE = "#0072b2", "#d55e00"
+"""Told apart with every kind of colour vision (Okabe and Ito)."""
 
 
 def require_matplotlib() -> None:
@@ -37,7 +42,8 @@ def plot_md(
         observables: CSV written by ``run_md``.
         picture: File to write; its ending decides the format.
         title: Text above the picture.
-        target_K: Temperature of the thermostat, drawn as a line, K.
+        target_K: Temperature of the thermostat, drawn as a line, K; None: there was no
+            thermostat.
 
     Raises:
         ArgumentError: If matplotlib is not installed.
@@ -49,25 +55,34 @@ def plot_md(
 
     with Path(observables).open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    series = {name: [float(row[name]) for row in rows] for name in rows[0]}
+    series = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
     time = series["time_ps"]
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     energy, temperature = figure.subplots(2, 1, sharex=True)
-    energy.set_title(title)
-    for name, label in (
-        ("potential_energy_eV", "potential"),
-        ("total_energy_eV", "total"),
-        ("conserved_energy_eV", "without heat of thermostat"),
+    figure.suptitle(title, fontsize="medium")
+    for name, label, color in (
+        ("potential_energy_eV", "potential", _BLUE),
+        ("total_energy_eV", "total", _ORANGE),
+        ("conserved_energy_eV", "total without heat of thermostat", "black"),
     ):
-        start = series[name][0]
-        energy.plot(time, [value - start for value in series[name]], lw=1, label=label)
-    energy.set_ylabel("energy - start (eV)")
-    energy.legend(frameon=False)
-    temperature.plot(time, series["temperature_K"], lw=1, color="tab:red")
+        if name == "conserved_energy_eV" and target_K is None:
+            continue
+        energy.plot(time, series[name] - series[name][0], lw=1, c=color, label=label)
+    energy.set_ylabel("energy change (eV)")
+    raw = series["temperature_K"]
+    mean = np.cumsum(raw) / np.arange(1, len(raw) + 1)
+    temperature.plot(time, raw, lw=0.8, c=_BLUE, alpha=0.6, label="instantaneous")
+    temperature.plot(time, mean, lw=1.5, c=_ORANGE, label="mean so far")
     if target_K is not None:
         temperature.axhline(target_K, lw=1, ls="--", color="black", label="target")
-        temperature.legend(frameon=False)
     temperature.set_ylabel("temperature (K)")
     temperature.set_xlabel("time (ps)")
+    for axes in (energy, temperature):
+        axes.margins(x=0.01)
+        # above the axes, where no curve can pass behind it
+        axes.legend(
+            frameon=False, ncols=3, fontsize="small", loc="lower left",
+            bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2,
+        )
     with writing(Path(picture)):
         figure.savefig(picture, dpi=150)

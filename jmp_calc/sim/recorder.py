@@ -13,7 +13,7 @@ from typing import Any
 from ase import Atoms
 
 from jmp_calc.errors import DataError
-from jmp_calc.sim.observables import Observables, Snapshot, summarize
+from jmp_calc.sim.observables import Observables, Snapshot, Statistics, summarize
 from jmp_calc.sim.report import (
     MDFiles,
     ObservableLog,
@@ -28,7 +28,7 @@ from jmp_calc.sim.settings import MDSettings
 COMPLETED = "completed"
 """All steps were done."""
 INTERRUPTED = "interrupted"
-"""The user stopped the run (Ctrl-C)."""
+"""The user or the system stopped the run (Ctrl-C, SIGTERM)."""
 UNSTABLE = "unstable"
 """Energy, forces or temperature exploded, or the structure became impossible."""
 FAILED = "failed"
@@ -44,9 +44,13 @@ class Recorder:
         *,
         template: Atoms,
         settings: MDSettings,
+        degrees_of_freedom: int,
         head: Mapping[str, Any],
+        overwrite: bool = False,
     ) -> None:
         self.settings = settings
+        self._degrees_of_freedom = degrees_of_freedom
+        self._overwrite = overwrite
         self.rows: list[Observables] = []
         self.last: Snapshot
         self._files = files
@@ -64,10 +68,14 @@ class Recorder:
             folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as opened:
             self._log = opened.enter_context(
-                contextlib.closing(ObservableLog(self._files.observables))
+                contextlib.closing(
+                    ObservableLog(self._files.observables, overwrite=self._overwrite)
+                )
             )
             self._trajectory = opened.enter_context(
-                contextlib.closing(open_trajectory(self._files.trajectory))
+                contextlib.closing(
+                    open_trajectory(self._files.trajectory, overwrite=self._overwrite)
+                )
             )
             self._save_summary("running", None)
             self._open_files = opened.pop_all()
@@ -77,6 +85,15 @@ class Recorder:
     def n_frames(self) -> int:
         """Complete frames in the trajectory."""
         return self._trajectory.n_frames
+
+    def statistics(self) -> Statistics:
+        """Return the averages over what has been logged so far."""
+        return summarize(
+            self.rows,
+            n_atoms=len(self._template),
+            degrees_of_freedom=self._degrees_of_freedom,
+            settings=self.settings,
+        )
 
     def write(self, shot: Snapshot) -> None:
         """Take in one good step; log and trajectory get it if it is their turn."""
@@ -141,7 +158,7 @@ class Recorder:
                 "frames": self.n_frames,
                 "wall_seconds": self.wall_seconds,
                 "steps_per_second": steps / self.wall_seconds,
-                **asdict(summarize(self.rows, len(self._template))),
+                **asdict(self.statistics()),
                 "final_potential_energy_eV": self.last.energy,
             }
         summary["files"] = asdict(self._files)

@@ -75,10 +75,14 @@ class MDFiles:
         paths: tuple[Path, ...] = astuple(self)
         existing = [path for path in paths if path.exists()]
         if existing and not overwrite:
-            raise ArgumentError(
-                f"{existing[0]} exists and would be replaced; choose another --out "
-                "(out=) or allow it with --overwrite (overwrite=True)"
-            )
+            raise _exists(existing[0])
+
+
+def _exists(path: Path) -> ArgumentError:
+    return ArgumentError(
+        f"{path} exists and would be replaced; choose another --out "
+        "(out=) or allow it with --overwrite (overwrite=True)"
+    )
 
 
 @contextlib.contextmanager
@@ -86,10 +90,13 @@ def writing(path: Path) -> Iterator[None]:
     """Turn a failed write into an error that names the file and what to do.
 
     Raises:
-        DataError: If the block raised an ``OSError``.
+        ArgumentError: If a file exists that the block wanted to make.
+        DataError: If the block raised another ``OSError``.
     """
     try:
         yield
+    except FileExistsError as error:
+        raise _exists(path) from error
     except OSError as error:
         raise DataError(
             f"cannot write {path}: {error.strerror or error}; free space there or "
@@ -100,10 +107,10 @@ def writing(path: Path) -> Iterator[None]:
 class LineFile:
     """A text file that grows by whole records only."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
         self.path = path
         with writing(path):
-            self._file = path.open("wb", buffering=0)
+            self._file = path.open("wb" if overwrite else "xb", buffering=0)
         self._complete = 0
 
     def append(self, text: str) -> None:
@@ -125,8 +132,8 @@ class LineFile:
 class ObservableLog:
     """CSV of observables; floats are written so that they read back exactly."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = LineFile(path)
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        self._file = LineFile(path, overwrite=overwrite)
         self._pending_header = ",".join(f.name for f in fields(Observables)) + "\n"
 
     def write(self, row: Observables) -> None:
@@ -143,8 +150,8 @@ class ObservableLog:
 class XYZTrajectory:
     """Extended XYZ trajectory."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = LineFile(path)
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        self._file = LineFile(path, overwrite=overwrite)
         self.n_frames = 0
 
     def write(self, frame: Atoms) -> None:
@@ -160,11 +167,13 @@ class XYZTrajectory:
 class ASETrajectory:
     """ASE's own trajectory format; exact."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
         self.path = path
         self.n_frames = 0
         self._is_cut = False
         with writing(path):
+            # ASE's writer always replaces; this one claims the name
+            path.open("wb" if overwrite else "xb").close()
             self._writer = TrajectoryWriter(str(path), "w")
 
     def write(self, frame: Atoms) -> None:
@@ -182,11 +191,22 @@ class ASETrajectory:
         self._writer.backend.fd.close()
 
 
-def open_trajectory(path: Path) -> XYZTrajectory | ASETrajectory:
-    """Return the writer for the ending of a path."""
+def open_trajectory(
+    path: Path, *, overwrite: bool = False
+) -> XYZTrajectory | ASETrajectory:
+    """Return the writer for the ending of a path.
+
+    Args:
+        path: File to make.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        ArgumentError: If the file exists and may not be replaced.
+        DataError: If it cannot be made.
+    """
     if path.suffix == TRAJECTORY_FORMATS["xyz"]:
-        return XYZTrajectory(path)
-    return ASETrajectory(path)
+        return XYZTrajectory(path, overwrite=overwrite)
+    return ASETrajectory(path, overwrite=overwrite)
 
 
 def extxyz_text(frame: Atoms) -> str:
@@ -202,7 +222,8 @@ def frame_from(template: Atoms, shot: Snapshot) -> Atoms:
     Entries of the input that look like results (``energy``, ``REF_forces``, ...) belong
     to another geometry and are left out; beside a calculator they would also make
     ASE's extended XYZ writer fail. So are ``info`` entries other than numbers, texts
-    and vectors: no trajectory format takes them all.
+    and vectors, and arrays with blank texts (PDB files have them), which would make
+    extended XYZ unreadable; line breaks in texts become blanks.
 
     Args:
         template: The system with the constraints that the user gave it.
@@ -212,7 +233,13 @@ def frame_from(template: Atoms, shot: Snapshot) -> Atoms:
     for store in (frame.info, frame.arrays):
         for name in [name for name in store if _is_result(name)]:
             del store[name]
-    frame.info = {key: value for key, value in frame.info.items() if _is_plain(value)}
+    frame.info = {
+        key: " ".join(value.splitlines()) if isinstance(value, str) else value
+        for key, value in frame.info.items()
+        if _is_plain(value)
+    }
+    for name in [name for name in frame.arrays if not _is_column(frame.arrays[name])]:
+        del frame.arrays[name]
     frame.set_positions(shot.positions, apply_constraint=False)
     frame.set_momenta(shot.momenta, apply_constraint=False)
     frame.info["step"] = shot.observables.step
@@ -229,6 +256,12 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim == 1 and value.dtype.kind in "ifb"
     return isinstance(value, (bool, int, float, str, np.generic))
+
+
+def _is_column(values: np.ndarray) -> bool:
+    if values.dtype.kind == "U":
+        return values.ndim == 1 and all(len(text.split()) == 1 for text in values)
+    return values.ndim <= 2 and values.dtype.kind in "ifb"
 
 
 def save_structure(frame: Atoms, path: Path) -> None:

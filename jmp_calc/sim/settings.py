@@ -13,6 +13,9 @@ TRAJECTORY_FORMATS: dict[str, str] = {"traj": ".traj", "xyz": ".xyz"}
 
 TEMPERATURE_FLOOR_K = 3000.0
 """A run is never called unstable below this temperature unless the user says so."""
+RARE_CHI_SQUARED = 60.0
+"""Twice the kinetic energy over k T is beyond this once in 1e12 samples if there are
+three degrees of freedom, and less often if there are fewer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,13 +42,28 @@ class MDSettings:
     """Steps between rows of the CSV."""
     max_temperature_K: float | None = None
     """Stop as unstable above this temperature, K; by default 10 times the target or
-    the initial temperature, and at least 3000."""
+    the initial temperature (more if few atoms move), and at least 3000."""
     max_energy_change_eV_per_atom: float = 2.0
     """Stop as unstable if the potential energy has changed by more since the start,
     eV/atom."""
 
     def __post_init__(self) -> None:
         """Check every number and name once."""
+        self._check_numbers()
+        if self.ensemble == "nvt" and self.friction_per_fs * self.timestep_fs > 1.0:
+            raise ArgumentError(
+                f"friction_per_fs {self.friction_per_fs:g} times timestep_fs "
+                f"{self.timestep_fs:g} is above 1, where the Langevin integrator gives "
+                "a wrong temperature; lower one of them"
+            )
+        if self.trajectory_format not in TRAJECTORY_FORMATS:
+            raise ArgumentError(
+                f"unknown trajectory format {self.trajectory_format!r}; choose one of "
+                f"{', '.join(TRAJECTORY_FORMATS)}"
+                f"{did_you_mean(self.trajectory_format, TRAJECTORY_FORMATS)}"
+            )
+
+    def _check_numbers(self) -> None:
         for name in ("timestep_fs", "friction_per_fs", "max_energy_change_eV_per_atom"):
             _require(name, getattr(self, name), lambda x: x > 0, "above 0")
         _require("temperature_K", self.temperature_K, lambda x: x >= 0, "0 or more")
@@ -56,27 +74,27 @@ class MDSettings:
             _require(name, getattr(self, name), lambda x: x >= 0, "0 or more")
         for name in ("trajectory_stride", "log_stride"):
             _require(name, getattr(self, name), lambda x: x >= 1, "1 or more")
-        if self.trajectory_format not in TRAJECTORY_FORMATS:
-            raise ArgumentError(
-                f"unknown trajectory format {self.trajectory_format!r}; choose one of "
-                f"{', '.join(TRAJECTORY_FORMATS)}"
-                f"{did_you_mean(self.trajectory_format, TRAJECTORY_FORMATS)}"
-            )
 
     @property
     def duration_ps(self) -> float:
         """Simulated time of the whole run, ps."""
         return self.steps * self.timestep_fs / 1000.0
 
-    def temperature_limit(self, initial_K: float) -> float:
+    def temperature_limit(self, initial_K: float, degrees_of_freedom: int) -> float:
         """Return the temperature above which the run counts as unstable, K.
+
+        The kinetic temperature of few degrees of freedom swings far without anything
+        being wrong, so the limit is wider for them.
 
         Args:
             initial_K: Temperature of the velocities at the start, K.
+            degrees_of_freedom: Number that temperatures refer to, at least 1.
         """
         if self.max_temperature_K is not None:
             return self.max_temperature_K
-        return max(10.0 * max(self.temperature_K, initial_K), TEMPERATURE_FLOOR_K)
+        expected_K = max(self.temperature_K, initial_K)
+        factor = max(10.0, RARE_CHI_SQUARED / degrees_of_freedom)
+        return max(factor * expected_K, TEMPERATURE_FLOOR_K)
 
 
 def _require(

@@ -331,12 +331,10 @@ def has_collinear_atoms(case: dict[str, np.ndarray]) -> bool:
 
     The stored features then hold rounding noise of the published angle, about 1e-8.
     """
-    (main_of, main), (quad_of, quad) = (
-        (
-            case[f"graph.{name}.edge_index"],
-            case[f"graph.{name}.vector"] * case[f"graph.{name}.distance"][:, None],
-        )
-        for name in ("main", "qint")
+    names = ("graph.main", "graph.qint")
+    main_of, quad_of = (case[f"{name}.edge_index"] for name in names)
+    main, quad = (
+        case[f"{name}.vector"] * case[f"{name}.distance"][:, None] for name in names
     )
     for vector, b, a in zip(quad, *quad_of, strict=True):
         to_a, to_b = main[main_of[1] == a], main[main_of[1] == b]
@@ -373,11 +371,7 @@ def _compare(
 
 
 def main(paths: Sequence[str]) -> int:
-    """Print a table per case.
-
-    Returns:
-        0 if all is within tolerance, 1 if anything is not, 2 if a file is not a case.
-    """
+    """Print a table per case; return 1 beyond a tolerance, 2 if a file is no case."""
     if not paths:
         sys.stderr.write(f"{__doc__}\n")
         return 2

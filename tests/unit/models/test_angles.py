@@ -26,11 +26,24 @@ from oracle.enumerated import enumerate_lists
 RULES = GraphRules(cutoff=3.2, atom_edge_cutoff=3.0, quadruplet_cutoff=2.8)
 N = 4
 CHANNELS = 3
+EXACT = 1e-10
+"""Relative to the largest magnitude."""
+TOLERANCE = {"nearly linear part": 1e-6}
+"""A sine of 3e-9 is itself known to 1e-7 only."""
 SKEWED = [[2.5, 0, 0], [0.4, 2.6, 0], [0.2, 0.5, 2.4]]
 
 
 def rattled(atoms: Atoms) -> Atoms:
     atoms.rattle(0.1, seed=3)
+    return atoms
+
+
+def linear_part(offset: float = 0.0) -> Atoms:
+    """Propyne without its symmetry: H-C-C-C on a line, other atoms beside it."""
+    atoms = molecule("C3H4_C3v")
+    atoms.rotate(40, (1, 2, 3))
+    atoms.positions[-1] += [0.1, 0.05, -0.05]
+    atoms.positions[3, 0] += offset
     return atoms
 
 
@@ -43,6 +56,8 @@ def systems() -> dict[str, Atoms]:
         "slab": rattled(slab),
         "skewed": rattled(skewed),
         "own images": Atoms("Cu", cell=SKEWED, pbc=True),
+        "linear part": linear_part(),
+        "nearly linear part": linear_part(offset=3e-9),
         "diatomic": molecule("CO"),
         "lone atom": Atoms("He"),
     }
@@ -84,7 +99,7 @@ def enumerated(graph: AtomGraph, x: Tensor, rules: Any) -> Tensor:
         sine = torch.where(is_floored, 1e-9, sine)
         norms = (torch.linalg.vector_norm(w.detach(), dim=-1) for w in (p, q))
         is_collinear = torch.minimum(*norms) < 1e-9
-        dot = torch.where(is_collinear, torch.zeros_like(dot), dot)
+        dot = torch.where(is_collinear, dot - dot.detach(), dot)  # no rounding
         cosine = torch.cos(torch.atan2(sine, dot))
         dihedral = legendre(cosine, N)
     else:  # cos(j theta) times (sin sin)^j is a polynomial of the vectors
@@ -131,7 +146,7 @@ def test_factorised_quadruplets_equal_the_enumerated_ones(
     for mine, theirs in zip(ours, oracle, strict=True):
         scale = theirs.abs().max().item() if theirs.numel() else 1.0
         worst = (mine - theirs).abs().max().item() if mine.numel() else 0.0
-        assert worst <= 1e-10 * scale
+        assert worst <= TOLERANCE.get(name, EXACT) * scale
 
 
 @pytest.mark.parametrize("name", systems())
