@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 run: $(VENV)/installed
 	$(BIN)/jmp-md run examples/ethanol.xyz --plot
 
+# one thread per worker: two workers of two threads each would spend their time waiting
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ from jaxtyping import Float, Int
 
 from jmp_calc.calculator.decision import Decision, decide
 from jmp_calc.calculator.evaluation import (
+    DTYPES,
+    PROPERTIES,
     Task,
     checked_device,
+    checked_properties,
+    checked_settings,
     describe_atoms,
     predict,
     split_into_batches,
@@ -33,16 +38,12 @@ from jmp_calc.calculator.head_choice import (
     force_kind,
     model_name,
 )
-from jmp_calc.calculator.head_notes import charge_and_spin, head_notes
+from jmp_calc.calculator.head_notes import charge_and_spin, head_notes, summary
 from jmp_calc.calculator.tags import read_tags
-from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.graph.build import build_graph
-from jmp_calc.models.config import ForceKind
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.pretrained import load_model
-
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
-_PROPERTIES = ["energy", "free_energy", "energies", "forces", "stress"]
 
 _logger = logging.getLogger(__name__)
 
@@ -78,9 +79,11 @@ class JMPCalculator(Calculator):
         DownloadError: If the weights could not be fetched.
     """
 
-    implemented_properties = list(_PROPERTIES)  # noqa: RUF012 (ASE's)
+    implemented_properties = list(PROPERTIES)  # noqa: RUF012 (ASE's)
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012 (ASE's)
 
+    # In the caller's inference mode there would be no gradients, so no forces.
+    @torch.inference_mode(False)
     def __init__(
         self,
         model: str | Path | JMPModel = "jmp-nano",
@@ -92,7 +95,7 @@ class JMPCalculator(Calculator):
         dtype: str = "float32",
         offline: bool = False,
     ) -> None:
-        force_choice = _check_arguments(forces, tags, dtype)
+        force_choice = checked_settings(forces, tags, dtype)
         target = checked_device(device)
         super().__init__()  # type: ignore[no-untyped-call]  # ASE
         if isinstance(model, JMPModel):
@@ -102,7 +105,7 @@ class JMPCalculator(Calculator):
         check_name(loaded, head)
         if head is not None:
             force_kind(loaded.heads[head], force_choice)
-        loaded = loaded.to(device=target, dtype=_DTYPES[dtype])
+        loaded = loaded.to(device=target, dtype=DTYPES[dtype])
         self.model = loaded.eval().requires_grad_(False)
         self.parameters = {
             "model": given,
@@ -116,6 +119,7 @@ class JMPCalculator(Calculator):
         self._has_warned = False
         self._announced: set[str] = set()
 
+    @torch.inference_mode(False)
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -154,7 +158,7 @@ class JMPCalculator(Calculator):
         self.results.update(predict(self.model, [task])[0])
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """Return what has changed since the last calculation, tags included.
+        """Return what has changed since the last calculation, tags and head included.
 
         Args:
             atoms: The structure.
@@ -169,6 +173,9 @@ class JMPCalculator(Calculator):
             and not np.array_equal(self.atoms.get_tags(), atoms.get_tags())
         ):
             changes.append("tags")
+        if self.results and self._decision is None:
+            # the results are those of an earlier decision
+            changes.append("head")
         return changes
 
     def set(self, **changes: Any) -> dict[str, Any]:
@@ -215,12 +222,13 @@ class JMPCalculator(Calculator):
         """
         decision = self._recall(atoms)
         spec, info = decision.choice.spec, self.model.info
+        self._announced.add(spec.name)  # whoever asks needs no log of it
         return {
             "model": self.parameters["model"],
             "head": spec.name,
             "level_of_theory": spec.level_of_theory,
             "forces": decision.choice.forces,
-            "is_conservative": decision.choice.forces == "gradient",
+            "is_conservative": decision.choice.is_conservative,
             "weights_sha256": info.get("weights_sha256"),
             "licence": info.get("licence", spec.licence),
             "notes": head_notes(atoms, decision.choice, self._tags(atoms, decision)),
@@ -238,9 +246,10 @@ class JMPCalculator(Calculator):
         task = self._task(atoms, self._recall(atoms), ("energy",))
         return describe_atoms(self.model, task.graph)
 
+    @torch.inference_mode(False)
     def evaluate(
         self,
-        list_of_atoms: Sequence[Atoms],
+        list_of_atoms: Iterable[Atoms],
         properties: Sequence[str] = ("energy", "forces"),
     ) -> list[dict[str, Any]]:
         """Compute many structures, several at a time; the cache is left as it is.
@@ -248,27 +257,27 @@ class JMPCalculator(Calculator):
         Head and tags are decided for each structure on its own.
 
         Args:
-            list_of_atoms: Structures, of any kinds.
+            list_of_atoms: Structures, of any kinds; any iterable.
             properties: Names of ``implemented_properties``.
 
         Returns:
             One dictionary per structure with the properties, the name of its ``head``,
-            and its ``force_kind``.
+            its ``force_kind``, and whether that ``is_conservative``.
 
         Raises:
-            ArgumentError: If there is no such property.
+            ArgumentError: If there is no such property, or no list of structures.
             UnsupportedSystemError: If the model cannot or must not be used for a
                 structure; its number is added as a note.
             PropertyNotImplementedError: If stress is asked for and a structure is not
                 periodic in three directions.
         """
-        for name in properties:
-            if name not in _PROPERTIES:
-                raise ArgumentError(
-                    f"unknown property {name!r}; choose from {', '.join(_PROPERTIES)}"
-                    + did_you_mean(name, _PROPERTIES)
-                )
-        results: list[dict[str, Any]] = [{} for _ in list_of_atoms]
+        properties = checked_properties(properties)
+        if isinstance(list_of_atoms, Atoms):
+            raise ArgumentError(
+                "evaluate takes a list of structures and was given one; put it into a "
+                "list: evaluate([atoms])"
+            )
+        results: list[dict[str, Any]] = []
         tasks = (
             (number, self._numbered_task(number, atoms, properties, results))
             for number, atoms in enumerate(list_of_atoms)
@@ -280,8 +289,11 @@ class JMPCalculator(Calculator):
         return results
 
     def __getstate__(self) -> dict[str, Any]:
-        # Which object is in motion means nothing in another process.
-        return {**self.__dict__, "_decision": None}
+        # Which object is in motion means nothing in another process; where it was does.
+        decision = self._decision
+        if decision is not None:
+            decision = replace(decision, owner=None)
+        return {**self.__dict__, "_decision": decision}
 
     def _get_name(self) -> str:
         return "jmp"
@@ -300,8 +312,13 @@ class JMPCalculator(Calculator):
             error.add_note(f"this is structure {number} of the list")
             raise
         self._announce(atoms, decision)
-        results[number]["head"] = task.spec.name
-        results[number]["force_kind"] = decision.choice.forces
+        results.append(
+            {
+                "head": task.spec.name,
+                "force_kind": decision.choice.forces,
+                "is_conservative": decision.choice.is_conservative,
+            }
+        )
         return task
 
     def _decide(self, atoms: Atoms) -> Decision:
@@ -363,38 +380,20 @@ class JMPCalculator(Calculator):
             )
 
     def _announce(self, atoms: Atoms, decision: Decision) -> None:
-        """Log once per head what is computed with, and what to be aware of."""
+        """Log once per head what is computed with, and what to be aware of.
+
+        A head that nobody asked for goes to stderr, unless logging is set up otherwise.
+        """
         choice = decision.choice
         if choice.spec.name in self._announced:
             return
         self._announced.add(choice.spec.name)
-        _logger.info(
-            "%s: head %r (%s) %s, %s forces (%s)",
+        _logger.log(
+            # Visible without any set-up of logging: it decides the level of theory.
+            logging.WARNING if choice.is_automatic else logging.INFO,
+            "%s: %s",
             self.parameters["model"],
-            choice.spec.name,
-            choice.spec.level_of_theory,
-            "chosen by default" if choice.is_automatic else "as asked for",
-            choice.forces,
-            "conservative" if choice.forces == "gradient" else "not conservative",
+            summary(choice),
         )
         for note in head_notes(atoms, choice, self._tags(atoms, decision)):
             _logger.info("%s", note)
-
-
-def _check_arguments(forces: Any, tags: Any, dtype: Any) -> ForceKind | None:
-    """Return the force kind that is asked for; complain about what is not allowed."""
-    for name, given, allowed in (
-        ("forces", forces, (None, "gradient", "direct")),
-        ("dtype", dtype, tuple(_DTYPES)),
-    ):
-        if given not in allowed:
-            raise ArgumentError(
-                f"{name} is {given!r}; choose from "
-                f"{', '.join(repr(value) for value in allowed)}"
-            )
-    if isinstance(tags, str) and tags not in ("auto", "atoms"):
-        raise ArgumentError(
-            f"tags is {tags!r}; choose 'auto', 'atoms', or give one tag per atom"
-        )
-    kind: ForceKind | None = forces
-    return kind

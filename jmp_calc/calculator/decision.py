@@ -32,8 +32,8 @@ class Decision:
     """The head, and why."""
     guessed_tags: Int[np.ndarray, " atoms"] | None
     """Tags found from the geometry, or None if the head does not look at tags."""
-    owner: weakref.ref[Atoms]
-    """The object in motion."""
+    owner: weakref.ref[Atoms] | None
+    """The object in motion; None: it lives in another process, or a copy moves."""
     last: Atoms
     """Copy of where it was last."""
 
@@ -52,7 +52,7 @@ class Decision:
             and np.array_equal(last.pbc, atoms.pbc)
         ):
             return False
-        if self.owner() is atoms:
+        if self.owner is not None and self.owner() is atoms:
             return True
         move = np.linalg.norm(atoms.positions - last.positions, axis=1).max()
         strain = np.abs(atoms.cell.array - last.cell.array).max()

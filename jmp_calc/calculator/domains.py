@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from jmp_calc.graph.neighbors import neighbor_list
 
 Kind = Literal["molecule", "wire", "surface", "bulk"]
-"""Bonded in no, one, two or three periodic directions."""
+"""Bonded in no, one, two or three periodic directions; wires in touch count as one."""
 
 BOND_TOLERANCE = 1.25
 """Atoms are bonded up to this multiple of the sum of their covalent radii: above the
@@ -22,7 +22,7 @@ BOND_TOLERANCE = 1.25
 
 MIN_VACUUM = 5.0
 """A layer whose next image is at least this far away is a surface, angstrom; the gaps
-of layered crystals (graphite 3.4, MoS2 3.0) are narrower."""
+of layered crystals (graphite 3.4, MoS2 3.0) are narrower. Likewise for wires."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +57,10 @@ class BondNetwork:
 def find_bonds(atoms: Atoms) -> BondNetwork:
     """Return the bonds between atoms and their images, by covalent radii.
 
+    Wires closer than ``MIN_VACUUM`` are endless along all directions in which they
+    follow each other: chains of selenium make a crystal, and ribbons, into which a slab
+    cuts the layers of gallium telluride, a slab.
+
     Args:
         atoms: The structure.
 
@@ -77,12 +81,9 @@ def find_bonds(atoms: Atoms) -> BondNetwork:
     fragment, offset = _walk(source, target, shift, len(atoms))
     # Along a bond the image must fit; where it does not, a walk came back to an image.
     loops = offset[target] + shift - offset[source]
-    wrong = loops.any(axis=1)
-    found = np.unique(
-        np.column_stack([fragment[target[wrong]], loops[wrong]]).reshape(-1, 4), axis=0
-    )
+    found = _distinct(fragment[target], loops)
     positions, cell = atoms.positions, np.where(atoms.pbc[:, None], atoms.cell.array, 0)
-    return BondNetwork(
+    network = BondNetwork(
         source=source,
         target=target,
         vector=positions[source] + shift @ cell - positions[target],
@@ -90,6 +91,28 @@ def find_bonds(atoms: Atoms) -> BondNetwork:
         translations=found[:, 1:],
         endless=found[:, 0],
     )
+    return _join_wires(atoms, network) if network.rank == 1 else network
+
+
+def _join_wires(atoms: Atoms, network: BondNetwork) -> BondNetwork:
+    """Return the network with the translations of wires that touch each other."""
+    members = np.flatnonzero(network.is_endless)
+    source, target, shift, _ = neighbor_list(
+        atoms.positions[members], atoms.cell.array, atoms.pbc, cutoff=MIN_VACUUM
+    )
+    _, offset = _walk(source, target, shift, len(members))
+    loops = offset[target] + shift - offset[source]
+    found = _distinct(network.fragment[members][target], loops)
+    return replace(network, translations=found[:, 1:], endless=found[:, 0])
+
+
+def _distinct(
+    fragment: Int[np.ndarray, " bonds"], loops: Int[np.ndarray, "bonds 3"]
+) -> Int[np.ndarray, "loops 4"]:
+    """Return every pair of a fragment and a translation that is not zero."""
+    is_loop = loops.any(axis=1)
+    pairs = np.column_stack([fragment[is_loop], loops[is_loop]])
+    return np.unique(pairs.reshape(-1, 4), axis=0)
 
 
 def _walk(

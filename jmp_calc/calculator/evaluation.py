@@ -12,7 +12,7 @@ import torch
 from ase.stress import full_3x3_to_voigt_6_stress
 from jaxtyping import Float
 
-from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
 from jmp_calc.graph.batch import AtomGraph, collate
 from jmp_calc.models.config import ForceKind, HeadSpec
 from jmp_calc.models.jmp import JMPModel
@@ -23,6 +23,12 @@ MAX_BATCH_ATOMS = 2000
 
 MAX_BATCH_EDGES = 60_000
 """Edges of all four graphs of a batch, unless one system alone has more."""
+
+PROPERTIES = ("energy", "free_energy", "energies", "forces", "stress")
+"""What can be computed, by ASE's names."""
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+"""Precisions of the network by name."""
 
 T = TypeVar("T")
 
@@ -82,6 +88,59 @@ def checked_device(name: str) -> torch.device:
             "'cpu', or install a torch with CUDA"
         )
     return device
+
+
+def checked_properties(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of properties; one name alone counts as a list of one.
+
+    Args:
+        names: What is asked for.
+
+    Raises:
+        ArgumentError: If there is no such property.
+    """
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for name in names:
+        if name not in PROPERTIES:
+            raise ArgumentError(
+                f"unknown property {name!r}; choose from {', '.join(PROPERTIES)}"
+                + did_you_mean(name, PROPERTIES)
+            )
+    return names
+
+
+def checked_settings(forces: Any, tags: Any, dtype: Any) -> ForceKind | None:
+    """Return the force kind that is asked for; complain about what is not allowed.
+
+    Args:
+        forces: "gradient", "direct" or None.
+        tags: "auto", "atoms" or one tag per atom.
+        dtype: A name of ``DTYPES``.
+
+    Raises:
+        ArgumentError: If one of them is something else.
+    """
+    for name, given, allowed in (
+        ("forces", forces, (None, "gradient", "direct")),
+        ("dtype", dtype, tuple(DTYPES)),
+    ):
+        if given not in allowed:
+            raise ArgumentError(
+                f"{name} is {given!r}; choose from "
+                f"{', '.join(repr(value) for value in allowed)}"
+            )
+    is_allowed = (
+        tags in ("auto", "atoms")
+        if isinstance(tags, str)
+        else np.ndim(tags) == 1 and np.asarray(tags).dtype.kind in "iu"
+    )
+    if not is_allowed:
+        raise ArgumentError(
+            f"tags is {tags!r}; choose 'auto', 'atoms', or give one tag per atom, a "
+            "whole number"
+        )
+    kind: ForceKind | None = forces
+    return kind
 
 
 def predict(model: JMPModel, tasks: Sequence[Task]) -> list[dict[str, Any]]:

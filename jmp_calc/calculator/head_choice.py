@@ -33,6 +33,11 @@ class HeadChoice:
     others: tuple[str, ...] = ()
     """Names of other heads that would cover the structure."""
 
+    @property
+    def is_conservative(self) -> bool:
+        """Whether the forces are minus the gradient of the energy."""
+        return self.forces == "gradient"
+
 
 def choose_head(
     model: JMPModel,
@@ -47,7 +52,7 @@ def choose_head(
     Without a name it is the only head whose domain is the kind of the structure, whose
     elements cover it and whose graph rules do not lose its periodicity; ``is_default``
     breaks ties. A head for surfaces is never taken for a bulk crystal unless named, nor
-    the other way round. Wires (endless in one direction) have no domain: name a head.
+    the other way round. Wires with vacuum around them have no domain: name a head.
 
     Args:
         model: The model.
@@ -145,6 +150,13 @@ def check_elements(model: JMPModel, atoms: Atoms, name: str | None = None) -> No
     number = int(atoms.numbers[index])
     symbol = chemical_symbols[number] if number < len(chemical_symbols) else "?"
     whose = f"head {name!r}" if name is not None else "no head"
+    if any(number in spec.elements for spec in specs):
+        raise UnsupportedSystemError(
+            f"atom {index} is {symbol} ({number}), for which {whose} of "
+            f"{model_name(model)} has {'no' if name is not None else 'a'} reference "
+            "energy, so that its energies would be relative in part; 'jmp-md models "
+            "fit-references' fits one to structures that hold it"
+        )
     raise UnsupportedSystemError(
         f"atom {index} is {symbol} ({number}), which {whose} of {model_name(model)} "
         f"was {'not ' if name is not None else ''}trained on; change the atom, or "
@@ -156,16 +168,23 @@ def check_elements(model: JMPModel, atoms: Atoms, name: str | None = None) -> No
 def known_elements(model: JMPModel, spec: HeadSpec) -> frozenset[int]:
     """Return the atomic numbers that a head can be used for.
 
-    Those seen in training; if these are not recorded, those with a reference energy;
-    without either, all that the network can represent.
+    Those seen in training, if this is recorded, that have a reference energy, if there
+    are any; without either, all that the network can represent.
 
     Args:
         model: The model.
         spec: Its head.
     """
     last = min(model.config.num_elements, len(chemical_symbols) - 1)
-    everything = range(1, last + 1)
-    return frozenset(spec.elements or spec.references or everything)
+    if not (spec.elements or spec.references):
+        return frozenset(range(1, last + 1))
+    return frozenset(_recorded_elements(spec))
+
+
+def _recorded_elements(spec: HeadSpec) -> set[int]:
+    """Return the elements that a head says it is for; empty if it does not say."""
+    seen, referenced = set(spec.elements), set(spec.references or ())
+    return seen & referenced if seen and referenced else seen | referenced
 
 
 def list_heads(heads: Mapping[str, HeadSpec]) -> str:
@@ -176,7 +195,7 @@ def list_heads(heads: Mapping[str, HeadSpec]) -> str:
     """
     return ", ".join(
         f"{name!r} ({spec.domain}; "
-        f"{_symbols(spec.elements or spec.references or ())}; {spec.level_of_theory})"
+        f"{_symbols(_recorded_elements(spec))}; {spec.level_of_theory})"
         for name, spec in heads.items()
     )
 
@@ -249,7 +268,7 @@ def _origin(atoms: Atoms) -> str:
     return " in a periodic cell" if atoms.pbc.any() else ""
 
 
-def _symbols(numbers: set[int] | Mapping[int, float] | tuple[int, ...]) -> str:
+def _symbols(numbers: set[int]) -> str:
     if not numbers:
         return "elements not recorded"
     if len(numbers) > _MAX_LISTED_ELEMENTS:

@@ -14,6 +14,20 @@ from jmp_calc.calculator.head_choice import HeadChoice
 from jmp_calc.graph.build import dropped_neighbors
 
 
+def summary(choice: HeadChoice) -> str:
+    """Return head, level of theory and force kind in one line.
+
+    Args:
+        choice: The head.
+    """
+    return (
+        f"head {choice.spec.name!r} ({choice.spec.level_of_theory}) "
+        f"{'chosen by default' if choice.is_automatic else 'as asked for'}, "
+        f"{choice.forces} forces "
+        f"({'conservative' if choice.is_conservative else 'not conservative'})"
+    )
+
+
 def head_notes(
     atoms: Atoms, choice: HeadChoice, tags: Int[np.ndarray, " atoms"] | None
 ) -> list[str]:

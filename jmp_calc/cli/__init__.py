@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -25,7 +26,10 @@ EXIT_NOT_CONVERGED = 3
 EXIT_UNSTABLE = 4
 """A simulation exploded; what it did until then is kept."""
 EXIT_INTERRUPTED = 130
-"""Stopped by Ctrl-C; what was done until then is kept."""
+"""Stopped by Ctrl-C or SIGTERM; what was done until then is kept."""
+
+WORDS = "jmp_calc.words"
+"""Key of ``click.Context.meta``: the words after the program's name."""
 
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("jmp_calc.cli.run:run", "Molecular dynamics from a structure file."),
@@ -36,6 +40,19 @@ VERBS: dict[str, tuple[str, str]] = {
 
 class VerbGroup(click.Group):
     """A group that imports a verb only when it is called."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Keep the words of the command line for whoever records them."""
+        words = list(args)
+        context = super().make_context(info_name, args, parent, **extra)
+        context.meta[WORDS] = words
+        return context
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's)
         """Return the names of all verbs."""

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from ase.data import chemical_symbols
 
+from jmp_calc.errors import CheckpointError
 from jmp_calc.models.config import SIZES, GraphRules
 from jmp_calc.pretrained.loading import OUR_SUFFIX
 from jmp_calc.pretrained.table import Pretrained
@@ -38,7 +39,9 @@ def print_sheet(path: Path, entry: Pretrained | None = None) -> None:
     header = _read(path)
     info = header["info"]
     title = info.get("name", path.stem)
-    print(f"{title if entry is None else f'{entry.name}: {entry.description}'}\n")
+    if entry is not None:
+        title = f"{entry.name}: {entry.description}"
+    print(f"{_printable(title)}\n")
     _print_lines(
         {
             "file": f"{path} ({size_text(path.stat().st_size)})",
@@ -52,7 +55,8 @@ def print_sheet(path: Path, entry: Pretrained | None = None) -> None:
         }
     )
     for head in header["heads"]:
-        print(f"\nhead {head['name']}{' (default)' if head['is_default'] else ''}")
+        default = " (default)" if head["is_default"] else ""
+        print(f"\nhead {_printable(head['name'])}{default}")
         purpose = None if entry is None else (entry.heads or {}).get(head["name"])
         _print_lines(_head_lines(head, purpose), indent="  ")
     if any(head["references"] is None for head in header["heads"]):
@@ -71,8 +75,16 @@ def _read(path: Path) -> dict[str, Any]:
 
     if path.suffix == OUR_SUFFIX:
         header = weights.read_header(path)
-        header["info"]["weights_sha256"] = weights.weights_hash(path)
-        return header
+        try:
+            config, heads = weights.specs_of(header)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        return {
+            "config": asdict(config),
+            "heads": [asdict(spec) for spec in heads],
+            "units": header["units"],
+            "info": {**header["info"], "weights_sha256": weights.weights_hash(path)},
+        }
     from jmp_calc.models.published import load_published
 
     # the heads are the same for any choice of weights; not every file has an average
@@ -128,9 +140,8 @@ def _forces(head: Mapping[str, Any]) -> str:
     return f"gradient of the energy, conservative{more}"
 
 
-def _symbols(numbers: Iterable[int | str]) -> str:
-    # JSON writes the atomic numbers that are keys as text
-    return " ".join(chemical_symbols[z] for z in sorted(map(int, numbers)))
+def _symbols(numbers: Iterable[int]) -> str:
+    return " ".join(chemical_symbols[z] for z in sorted(numbers))
 
 
 def _by_graph(values: Mapping[str, float] | Mapping[str, int], unit: str = "") -> str:
@@ -143,7 +154,12 @@ def _by_graph(values: Mapping[str, float] | Mapping[str, int], unit: str = "") -
 def _print_lines(lines: Mapping[str, str | None], indent: str = "") -> None:
     for label, text in lines.items():
         if text is not None:
-            print(f"{indent}{label:12s}{text}")
+            print(f"{indent}{label:12s}{_printable(text)}")
+
+
+def _printable(text: str) -> str:
+    """Return text of a file without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _print_tree(data: Mapping[str, Any]) -> None:

@@ -35,6 +35,31 @@ READ_ERRORS = (
 )
 """What ASE's readers are known to raise on a file that is not what they expect."""
 
+FOREIGN_OPTIONS = {
+    "--arch": "--model",
+    "--calc": "--model",
+    "--calculator": "--model",
+    "--default-dtype": "--dtype",
+    "--dt": "--timestep-fs",
+    "--file-prefix": "--out",
+    "--index": "--frame",
+    "--log-every": "--log-stride",
+    "--loginterval": "--log-stride",
+    "--model-path": "--model",
+    "--nsteps": "--steps",
+    "--output": "--out",
+    "--output-dir": "--out",
+    "--prefix": "--out",
+    "--stats-every": "--log-stride",
+    "--thermostat": "--ensemble",
+    "--traj-every": "--trajectory-stride",
+    "--traj-interval": "--trajectory-stride",
+}
+"""Names that other programs (janus, MACE, ASE) give to options -> ours."""
+
+COMPRESSIONS = (".gz", ".bz2", ".xz")
+"""Endings of compressed files, which ASE reads through."""
+
 COMMON_FORMATS = "extended XYZ (.xyz), .traj, .cif, .pdb, POSCAR, .gen, .xsf, .json"
 """Some formats that ASE reads, for messages."""
 
@@ -64,30 +89,114 @@ class Source:
     frame: int = -1
     """Structure to take from a file with several: 0 is the first, -1 the last."""
 
+    @property
+    def stem(self) -> str:
+        """Name for what is made from the file: its own without endings.
+
+        In lower case where ASE would take a file of that name (POSCAR-final.xyz) for
+        one of another format.
+        """
+        from ase.io.formats import ioformats
+
+        name = self.path.name
+        if self.path.suffix in COMPRESSIONS:
+            name = self.path.stem
+        stem = Path(name).stem
+        if any(format.match_name(f"{stem}-traj.traj") for format in ioformats.values()):
+            return stem.lower()
+        return stem
+
     def load(self) -> Atoms:
         """Read the structure.
 
         Raises:
-            DataError: If there is no such file, or ASE finds no structure in it.
+            DataError: If there is no such file, ASE finds no structure in it, or the
+                structure is disordered.
         """
         import ase.io
         from ase.io.formats import UnknownFileTypeError
 
         if not self.path.is_file():
-            problem = "is a folder" if self.path.is_dir() else "does not exist"
-            raise DataError(f"{self.path} {problem}; give a structure file")
+            raise DataError(f"{self.path} {self._problem()}; give a structure file")
         try:
-            atoms = ase.io.read(self.path, index=self.frame)
-        except (*READ_ERRORS, ase.io.ParseError, UnknownFileTypeError) as error:
+            # a name may hold an "@", which ASE would take for the start of an index
+            atoms = ase.io.read(
+                self.path, index=self.frame, do_not_split_by_at_sign=True
+            )
+        except (StopIteration, IndexError) as error:
+            if self.frame in (0, -1):
+                raise self._unreadable(error) from error
             raise DataError(
-                f"cannot read structure {self.frame} of {self.path} "
-                f"({type(error).__name__}: {error}); any "
-                f"format that ASE knows will do, such as {COMMON_FORMATS}; "
-                "'ase info --formats' lists them all"
+                f"{self.path} has no structure {self.frame}; count from 0, or from the "
+                "end with -1, -2, ..."
             ) from error
+        except (*READ_ERRORS, ase.io.ParseError, UnknownFileTypeError) as error:
+            raise self._unreadable(error) from error
         if not isinstance(atoms, Atoms) or len(atoms) == 0:
             raise DataError(f"{self.path} holds no atoms; give a structure file")
+        if _is_disordered(atoms):
+            raise DataError(
+                f"{self.path} has sites that are shared by elements or partly empty, "
+                "which no single structure is; give one ordered arrangement"
+            )
         return atoms
+
+    def _problem(self) -> str:
+        if self.path.is_dir():
+            return "is a folder"
+        if self.path.exists() or str(self.path) == "-":
+            return "is not a regular file, and structures are not read from a pipe"
+        return "does not exist"
+
+    def _unreadable(self, error: Exception) -> DataError:
+        return DataError(
+            f"cannot read structure {self.frame} of {self.path} "
+            f"({type(error).__name__}: {error}); any "
+            f"format that ASE knows will do, such as {COMMON_FORMATS}; "
+            "'ase info --formats' lists them all"
+        )
+
+
+def _is_disordered(atoms: Atoms) -> bool:
+    # ASE's CIF reader takes the majority element of a site and tells the rest here
+    occupancy = atoms.info.get("occupancy")
+    if not isinstance(occupancy, dict):
+        return False
+    return any(
+        len(site) > 1 or min(site.values()) < 0.99
+        for site in occupancy.values()
+        if isinstance(site, dict) and site
+    )
+
+
+class HintingCommand(click.Command):
+    """A command that knows what other programs call its options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; tell the likely meaning of an option that does not exist."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = [
+                name
+                for parameter in self.params
+                for name in parameter.opts
+                if name.startswith("--")
+            ]
+            likely = [
+                name
+                for name in known
+                if name.lower().startswith(error.option_name.lower())
+            ]
+            if error.option_name in FOREIGN_OPTIONS:
+                likely = [FOREIGN_OPTIONS[error.option_name]]
+            if not likely:
+                raise
+            raise click.UsageError(
+                f"No such option {error.option_name!r}; did you mean "
+                f"{' or '.join(likely)}?",
+                ctx,
+            ) from None
 
 
 def source_argument(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,4 +296,4 @@ def _click_type(hint: Any, choices: Sequence[str] | None) -> Any:
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
-    return click.Choice(list(choices)) if choices else hint
+    return click.Choice(list(choices), case_sensitive=False) if choices else hint

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
+import shlex
+import signal
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +17,20 @@ import click
 from ase import Atoms
 from tqdm import tqdm
 
-from jmp_calc.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNSTABLE
+from jmp_calc.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNSTABLE, WORDS
 from jmp_calc.cli.options import (
+    HintingCommand,
     ModelOptions,
     Source,
     settings_options,
     source_argument,
 )
 from jmp_calc.errors import ArgumentError
-from jmp_calc.sim.ensembles import ENSEMBLES
+from jmp_calc.sim.ensembles import ENSEMBLES, usual_timestep_fs
 from jmp_calc.sim.md import MDResult, run_md
 from jmp_calc.sim.observables import Observables
 from jmp_calc.sim.plot import plot_md, require_matplotlib
-from jmp_calc.sim.report import MDFiles
+from jmp_calc.sim.report import MDFiles, writing
 from jmp_calc.sim.settings import TRAJECTORY_FORMATS, MDSettings
 
 EXIT_OF_STATUS = {
@@ -33,6 +39,9 @@ EXIT_OF_STATUS = {
     "unstable": EXIT_UNSTABLE,
 }
 """Exit code by the status of a run."""
+
+XYZ_CONSTRAINTS = {"FixAtoms", "FixCartesian"}
+"""Constraints that extended XYZ can hold."""
 
 
 def build_calculator(options: ModelOptions) -> Any:
@@ -48,7 +57,7 @@ def build_calculator(options: ModelOptions) -> Any:
     )
 
 
-@click.command()
+@click.command(cls=HintingCommand)
 @source_argument
 @click.option(
     "--out",
@@ -86,56 +95,138 @@ def run(
 
     INPUT is any file that ASE reads. Velocities in it are used; otherwise they are
     drawn at --temperature-K. Writes a trajectory, a CSV of energies and temperatures,
-    the last structure and a YAML summary.
+    the last structure and a YAML summary. Ctrl-C ends the run early with valid files.
+
+    Exit codes: 0 done, 1 bug, 2 usage or input, 4 unstable, 130 interrupted.
     """
     atoms = source.load()
-    stem = source.path.stem
-    folder = out or _new_folder(stem)
-    files = MDFiles.under(folder, stem, settings.trajectory_format)
-    files.check(overwrite=overwrite)
-    picture = folder / f"{stem}-md.png"
+    stem = source.stem
+    if out is not None:
+        MDFiles.under(out, stem, settings.trajectory_format).check(overwrite=overwrite)
     if plot:
         require_matplotlib()
-    atoms.calc = build_calculator(model)
-    about = atoms.calc.describe(atoms)
-    if settings.ensemble == "nve" and not allow_direct_forces:
-        _require_conservative(about)
-    _print_start(source, atoms, settings, about)
-    provenance = {
-        "inputs": {
-            "file": source.path,
-            "frame": source.frame,
-            "sha256": hashlib.sha256(source.path.read_bytes()).hexdigest(),
-            "command": sys.argv[1:],
-        },
-        "model": {**about, "device": model.device, "dtype": model.dtype},
-    }
-    with tqdm(total=settings.steps, unit="step", disable=None, leave=False) as bar:
+    with _one_line_warnings() as told, _terminated_like_ctrl_c():
+        atoms.calc = build_calculator(model)
+        about = atoms.calc.describe(atoms)
+        told.extend(about["notes"])
+        if settings.ensemble == "nve" and not allow_direct_forces:
+            _require_conservative(about)
+        _print_start(source, atoms, settings, about)
+        provenance = {
+            "inputs": _inputs(source),
+            "model": {**about, "device": model.device, "dtype": model.dtype},
+        }
+        with (
+            _folder(out, stem) as folder,
+            tqdm(total=settings.steps, unit="step", disable=None, leave=False) as bar,
+        ):
 
-        def show(row: Observables) -> None:
-            bar.set_postfix_str(f"{row.temperature_K:.0f} K", refresh=False)
-            bar.update(row.step - bar.n)
+            def show(row: Observables) -> None:
+                bar.set_postfix_str(f"{row.temperature_K:.0f} K", refresh=False)
+                bar.update(row.step - bar.n)
 
-        result = run_md(
-            atoms,
-            settings,
-            out=folder,
-            stem=stem,
-            overwrite=overwrite,
-            provenance=provenance,
-            progress=show,
-        )
-    if plot:
-        target = settings.temperature_K if settings.ensemble == "nvt" else None
-        title = f"{stem}, {about['model']}, {about['head']}"
-        plot_md(files.observables, picture, title=title, target_K=target)
-    _print_end(result, settings, picture if plot else None)
+            result = run_md(
+                atoms,
+                settings,
+                out=folder,
+                stem=stem,
+                overwrite=overwrite,
+                provenance=provenance,
+                progress=show,
+            )
+    picture = _draw(result, settings, stem, about) if plot else None
+    _print_end(result, settings, picture)
     return EXIT_OF_STATUS[result.status]
 
 
-def _new_folder(stem: str) -> Path:
-    candidates = (Path("runs") / f"{stem}-{n}" for n in itertools.count(1))
-    return next(folder for folder in candidates if not folder.exists())
+def _inputs(source: Source) -> dict[str, Any]:
+    words = click.get_current_context().meta.get(WORDS, [])
+    with source.path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "file": source.path,
+        "frame": source.frame,
+        "sha256": sha256,
+        "command": shlex.join(["jmp-md", *words]),
+        "working_folder": Path.cwd(),
+    }
+
+
+@contextlib.contextmanager
+def _folder(out: Path | None, stem: str) -> Iterator[Path]:
+    """Give the folder of the results; without --out make one that nobody else has."""
+    if out is not None:
+        yield out
+        return
+    for number in itertools.count(1):
+        folder = Path("runs") / f"{stem}-{number}"
+        with writing(folder), contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            break
+    try:
+        yield folder
+    finally:
+        # a run that never started leaves nothing, so that its number is free again
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            folder.parent.rmdir()
+
+
+@contextlib.contextmanager
+def _terminated_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM (a queue's time limit) and SIGHUP end the run with valid files."""
+
+    def interrupt(number: int, _: Any) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names]
+    # one that is ignored (nohup) stays ignored
+    before = {n: signal.getsignal(n) for n in numbers}
+    changed = [n for n in numbers if before[n] == signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, before[number])
+
+
+@contextlib.contextmanager
+def _one_line_warnings() -> Iterator[list[str]]:
+    """Show a warning as a line for people, without the place in the source.
+
+    Gives a list for what has been told already: a warning that starts like an entry is
+    not shown.
+    """
+    show = warnings.showwarning
+    told: list[str] = []
+
+    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+        if not str(message).startswith(tuple(told)):
+            print(f"jmp-md: warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = tell
+    try:
+        yield told
+    finally:
+        warnings.showwarning = show
+
+
+def _draw(
+    result: MDResult, settings: MDSettings, stem: str, about: dict[str, Any]
+) -> Path:
+    observables = result.files.observables
+    picture = observables.with_suffix(".png")
+    model = Path(about["model"]).name
+    plot_md(
+        observables,
+        picture,
+        title=f"{stem}: {model}, head {about['head']} ({about['level_of_theory']})",
+        target_K=settings.temperature_K if settings.ensemble == "nvt" else None,
+    )
+    return picture
 
 
 def _require_conservative(about: dict[str, Any]) -> None:
@@ -166,19 +257,35 @@ def _print_start(
     }
     for label, text in lines.items():
         print(f"{label:12s}{text}")
-    for note in about["notes"]:
+    for note in [*about["notes"], *_notes(atoms, settings)]:
         print(f"{'note':12s}{note}")
     # before the progress bar, which goes to stderr
     sys.stdout.flush()
+
+
+def _notes(atoms: Atoms, settings: MDSettings) -> list[str]:
+    notes = []
+    usual_fs = usual_timestep_fs(atoms)
+    if settings.timestep_fs > usual_fs:
+        notes.append(
+            f"a time step of {settings.timestep_fs:g} fs is long for the lightest "
+            f"element here; up to {usual_fs:.1f} fs is usual"
+        )
+    lost = {type(c).__name__ for c in atoms.constraints} - XYZ_CONSTRAINTS
+    if lost:
+        notes.append(
+            f"extended XYZ cannot hold {', '.join(sorted(lost))}; to go on with the "
+            "same constraints take the .traj file"
+        )
+    return notes
 
 
 def _print_end(result: MDResult, settings: MDSettings, picture: Path | None) -> None:
     rate = result.n_steps / result.wall_seconds
     error = result.mean_temperature_error_K
     drift = result.energy_drift_meV_per_atom_per_ps
-    target = (
-        f"; target {settings.temperature_K:g}" if settings.ensemble == "nvt" else ""
-    )
+    is_nvt = settings.ensemble == "nvt"
+    target = f"; target {settings.temperature_K:g}" if is_nvt else ""
     origin = "" if result.has_new_velocities else "; velocities from the input"
     temperature = f"{result.mean_temperature_K:.0f}"
     if error is not None:
@@ -187,9 +294,12 @@ def _print_end(result: MDResult, settings: MDSettings, picture: Path | None) -> 
         result.status: f"{result.n_steps} steps in {result.wall_seconds:.1f} s "
         f"({rate:.1f} steps/s)",
         "temperature": f"{temperature} K (mean of second half{target}{origin})",
-        "energy": "too few rows for a drift"
-        if drift is None
-        else f"drift {drift:.3g} meV/atom/ps, heat of the thermostat left out",
+        "energy": (
+            f"changed by {result.conserved_energy_change_meV_per_atom:.3g} meV/atom"
+            if drift is None
+            else f"drift {drift:.3g} meV/atom/ps"
+        )
+        + (", heat of the thermostat left out" if is_nvt else ""),
         "trajectory": f"{result.files.trajectory} ({result.n_frames} frames)",
         "observables": str(result.files.observables),
         "final": str(result.files.final),

@@ -8,8 +8,9 @@ The weights are under CC-BY-NC-4.0.
 
 from __future__ import annotations
 
-import math
+import functools
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -32,6 +33,7 @@ from jmp_calc.models.published_tasks import (
     TASKS,
 )
 from jmp_calc.models.restricted_pickle import (
+    Record,
     StoredTensor,
     fields_of,
     items_of,
@@ -149,8 +151,9 @@ def _build(content: Mapping[str, Any], ema: Ema) -> JMPModel:
         _head(name, fields, backbone=backbone, state=state)
         for name, fields in tasks.items()
     ]
-    is_half = state["embedding.weight"].dtype in (torch.float16, torch.bfloat16)
-    dtype = torch.float32 if is_half else None
+    # half precision becomes single, a mixture the best of its parts
+    dtypes = {tensor.dtype for tensor in state.values()}
+    dtype = functools.reduce(torch.promote_types, dtypes, torch.float32)
     return model_from_state(config, heads, state, dtype=dtype)
 
 
@@ -170,6 +173,11 @@ def _stored_state(content: Mapping[str, Any]) -> dict[str, StoredTensor]:
         raise CheckpointError(
             "these are not weights of JMP pre-training: 'embedding.atom_embedding."
             f"weight' is not among {first_five(list(kept)) or 'none'}"
+        )
+    other = [k for k, v in kept.items() if not v.dtype.is_floating_point]
+    if other:
+        raise CheckpointError(
+            f"weights are real numbers, and {first_five(other)} hold whole ones"
         )
     return kept
 
@@ -298,7 +306,7 @@ def _head(
             cutoff=known.cutoff,
             max_neighbors=MAX_NEIGHBORS,
             is_periodic=known.is_periodic,
-            radial_cutoff=_number(
+            radial_cutoff=_positive(
                 backbone.get("absolute_rbf_cutoff", RADIAL_CUTOFF),
                 "absolute_rbf_cutoff",
             ),
@@ -324,22 +332,30 @@ def _normaliser(
     """Return mean and standard deviation of a label, eV or eV/angstrom."""
     stored = fields_of(fields_of(task.get("normalization")).get(quantity))
     mean = _number(stored.get("mean", default[0]), f"mean of {quantity}")
-    std = _number(stored.get("std", default[1]), f"std of {quantity}")
-    if std <= 0:
-        raise CheckpointError(f"the std of {quantity} is {std}, should be positive")
+    std = _positive(stored.get("std", default[1]), f"std of {quantity}")
     return mean, std
 
 
+def _positive(value: Any, name: str) -> float:
+    number = _number(value, name)
+    if number <= 0:
+        raise CheckpointError(f"the {name} is {number}, should be positive")
+    return number
+
+
 def _number(value: Any, name: str) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
+    # comparing keeps out NaN, infinity, and whole numbers beyond any float
+    is_number = type(value) in (int, float) and abs(value) <= sys.float_info.max
+    if not is_number:
         raise CheckpointError(f"the {name} in the file is {short(value)}, not a number")
     return float(value)
 
 
 def _tags(value: Any) -> tuple[int, ...] | None:
     tags: Sequence[Any] = items_of(value)
-    if not all(type(tag) is int for tag in tags):
+    is_list = value is None or isinstance(value, list | tuple | Record)
+    if not is_list or any(type(tag) is not int or tag not in (0, 1, 2) for tag in tags):
         raise CheckpointError(
-            f"qint_tags in the file is {short(value)}, should be numbers"
+            f"qint_tags in the file is {short(value)}, should be a list of 0, 1 and 2"
         )
     return tuple(tags) or None

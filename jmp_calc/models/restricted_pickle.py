@@ -304,7 +304,8 @@ def items_of(value: Any) -> list[Any]:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and 0 <= value < 2**62
+    # bool is an int to Python, but not to torch
+    return type(value) is int and 0 <= value < 2**62
 
 
 def _is_shape(value: Any) -> bool:

@@ -188,7 +188,8 @@ def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
     """Compare names and shapes of a state with those that a model expects.
 
     Raises:
-        CheckpointError: With the first five missing, extra or misshapen tensors.
+        CheckpointError: With the first five missing, extra or misshapen tensors, or
+            those that do not hold floating point numbers.
     """
     problems = []
     missing = [name for name in expected if name not in state]
@@ -204,6 +205,13 @@ def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
     ]
     if wrong:
         problems.append(f"{len(wrong)} have another shape: {first_five(wrong)}")
+    other = [
+        f"{name} holds {value.dtype}"
+        for name, value in state.items()
+        if not value.is_floating_point()
+    ]
+    if other:
+        problems.append(f"{len(other)} are no real numbers: {first_five(other)}")
     if problems:
         raise CheckpointError(
             "the weights do not fit the model: "

@@ -6,6 +6,7 @@ import mmap
 import struct
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import torch
@@ -26,11 +27,18 @@ class TorchArchive:
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             self._check_start(file.read(len(_LEGACY_MAGIC)))
-            with zipfile.ZipFile(file) as archive:
-                self._members = {m.filename: m for m in archive.infolist()}
-                self._root = self._find_root()
-                self._check_byte_order(archive)
-                self.pickle = self._read_pickle(archive)
+            try:
+                with zipfile.ZipFile(file) as archive:
+                    self._members = {m.filename: m for m in archive.infolist()}
+                    self._root = self._find_root()
+                    self._check_byte_order(archive)
+                    self.pickle = self._read_pickle(archive)
+            except (OSError, zlib.error) as error:
+                # what zipfile lets through of wrong offsets and damaged members
+                raise CheckpointError(
+                    f"the zip archive is damaged ({error}); if it was downloaded or "
+                    "copied, do that again"
+                ) from error
             # Private and writable: torch warns about memory it must not write to.
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
@@ -112,9 +120,12 @@ class TorchArchive:
     def _data_offset(self, member: zipfile.ZipInfo) -> int:
         """Return where the bytes of an uncompressed member start."""
         start = member.header_offset
-        header = _LOCAL_HEADER.unpack(self._map[start : start + _LOCAL_HEADER.size])
+        end = start + _LOCAL_HEADER.size
+        if not 0 <= start < end <= len(self._map):
+            raise CheckpointError(f"{member.filename} lies outside of the file")
+        header = _LOCAL_HEADER.unpack(self._map[start:end])
         name_length, extra_length = int(header[-2]), int(header[-1])
-        begin = start + _LOCAL_HEADER.size + name_length + extra_length
+        begin = end + name_length + extra_length
         if (
             header[0] != b"PK\x03\x04"
             or member.compress_type != zipfile.ZIP_STORED

@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 
 import safetensors
 import safetensors.torch
+import torch
+from ase.data import chemical_symbols
 from torch import Tensor
 
 from jmp_calc.errors import ArgumentError, CheckpointError
@@ -35,6 +37,11 @@ UNITS = {"length": "angstrom", "energy": "eV", "force": "eV/angstrom"}
 """Units of cutoffs, scales, shifts and references in the header."""
 LOAD_ONLY_INFO = ("path", "weights_sha256")
 """Keys of ``model.info`` that belong to one file and are not written into the next."""
+_INFO_TYPES = (
+    ("name", str, "text"),
+    ("licence", str, "text"),
+    ("training", dict, "a mapping"),
+)
 _HEADER_KEYS = ("version", "units", "config", "heads", "info")
 
 
@@ -102,11 +109,7 @@ def load_weights(path: Path) -> JMPModel:
     header = read_header(path)
     state = _read_tensors(path)
     try:
-        config = record_from_json(ModelConfig, header["config"], where="config")
-        heads = [
-            record_from_json(HeadSpec, head, where=f"heads[{i}]")
-            for i, head in enumerate(header["heads"])
-        ]
+        config, heads = specs_of(header)
         _check_size(config, n_tensors=len(state))
         model = model_from_state(config, heads, state)
     except (ArgumentError, CheckpointError) as error:
@@ -147,6 +150,25 @@ def read_header(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: the header is damaged: {error}") from error
     _check_header(path, header)
     return dict(header)
+
+
+def specs_of(header: Mapping[str, Any]) -> tuple[ModelConfig, list[HeadSpec]]:
+    """Return the network and the heads that a header describes.
+
+    Args:
+        header: What :func:`read_header` returned.
+
+    Raises:
+        CheckpointError: If they make no sense.
+    """
+    config = record_from_json(ModelConfig, header["config"], where="config")
+    heads = [
+        record_from_json(HeadSpec, head, where=f"heads[{i}]")
+        for i, head in enumerate(header["heads"])
+    ]
+    for i, spec in enumerate(heads):
+        _check_head(spec, where=f"heads[{i}]")
+    return config, heads
 
 
 def weights_hash(path: Path) -> str:
@@ -196,6 +218,11 @@ def _check_header(path: Path, header: Any) -> None:
         raise CheckpointError(
             f"{path}: the header is damaged: heads must be a list and info a mapping"
         )
+    for key, kind, what in _INFO_TYPES:
+        if not isinstance(header["info"].get(key, kind()), kind):
+            raise CheckpointError(
+                f"{path}: the header is damaged: {key} in info must be {what}"
+            )
 
 
 def _check_size(config: ModelConfig, *, n_tensors: int) -> None:
@@ -207,6 +234,25 @@ def _check_size(config: ModelConfig, *, n_tensors: int) -> None:
                 f"config.{name} is {value}, which does not go with a file of "
                 f"{n_tensors} tensors; the header is damaged"
             )
+
+
+def _check_head(spec: HeadSpec, *, where: str) -> None:
+    """Refuse numbers and names that would fail, or mean nothing, when it is used."""
+    if not spec.name or "." in spec.name or hasattr(torch.nn.ModuleDict(), spec.name):
+        raise CheckpointError(
+            f"{where}.name is {spec.name!r}, which cannot name a part of a network; "
+            "the header is damaged"
+        )
+    sizes = {"energy_scale": spec.energy_scale, "force_scale": spec.force_scale}
+    sizes |= {f"{name} cutoff": value for name, value in spec.graph.cutoffs.items()}
+    if spec.graph.radial_cutoff is not None:
+        sizes["radial_cutoff"] = spec.graph.radial_cutoff
+    for name, value in sizes.items():
+        if value <= 0:
+            raise CheckpointError(f"{where}: {name} is {value}, should be positive")
+    for number in (*spec.elements, *(spec.references or {})):
+        if not 1 <= number < len(chemical_symbols):
+            raise CheckpointError(f"{where} has an element of atomic number {number}")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -11,7 +11,6 @@ from ase.constraints import (
     FixLinearTriatomic,
     Hookean,
 )
-
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -74,9 +73,9 @@ def check_constraints(atoms: Atoms) -> None:
         is_right = False
     if not is_right:
         raise ArgumentError(
-            f"ASE does not apply the constraints {names} rightly in molecular dynamics; "
-            "use FixAtoms, FixCartesian, FixedLine, FixedPlane, FixBondLengths or "
-            "Hookean, or remove them"
+            f"ASE does not apply the constraints {names} rightly in molecular "
+            "dynamics; use FixAtoms, FixCartesian, FixedLine, FixedPlane, "
+            "FixBondLengths or Hookean, or remove them"
         )
     if n_free < 1:
         raise UnsupportedSystemError(
@@ -110,9 +109,9 @@ def _check_redundancy(atoms: Atoms) -> None:
             if _n_independent(atoms, chosen) < len(chosen):
                 raise ArgumentError(
                     f"the {len(chosen)} bond lengths fixed among atoms "
-                    f"{', '.join(map(str, np.unique(chosen)))} are not independent, and "
-                    "ASE would count too few degrees of freedom; remove the redundant "
-                    "pairs from FixBondLengths"
+                    f"{', '.join(map(str, np.unique(chosen)))} are not independent, "
+                    "and ASE would count too few degrees of freedom; remove the "
+                    "redundant pairs from FixBondLengths"
                 )
 
 
@@ -139,11 +138,12 @@ def _is_projection(atoms: Atoms) -> bool:
     first, second = np.random.default_rng(0).standard_normal((2, len(atoms), 3))
 
     def project(vector: np.ndarray) -> np.ndarray:
-        momenta = vector * root
+        momenta: np.ndarray = vector * root
         for constraint in atoms.constraints:
             if hasattr(constraint, "adjust_momenta"):
                 constraint.adjust_momenta(atoms, momenta)
-        return momenta / root
+        weighted: np.ndarray = momenta / root
+        return weighted
 
     once, other = project(first), project(second)
     trial = atoms.copy()

@@ -120,8 +120,8 @@ def _check_masses_and_momenta(atoms: Atoms) -> None:
     is_bad = ~np.isfinite(atoms.get_momenta()).all(axis=1)
     if is_bad.any():
         raise UnsupportedSystemError(
-            f"the velocity of atom {int(np.argmax(is_bad))} in the input is not finite; "
-            "remove the velocities, and new ones are drawn"
+            f"the velocity of atom {int(np.argmax(is_bad))} in the input is not "
+            "finite; remove the velocities, and new ones are drawn"
         )
 
 

@@ -129,7 +129,7 @@ def run_md(
         stem: First part of every file name.
         overwrite: Whether existing files may be replaced.
         provenance: Sections for the summary: inputs, model and so on. Plain data.
-        progress: Called after every good step.
+        progress: Called at the start and after every good step.
 
     Returns:
         How the run ended, its averages, the last structure and the files.
@@ -213,14 +213,14 @@ def _integrate(
         # a diverging run is reported by the guard, not by a warning per array
         with np.errstate(over="ignore", invalid="ignore"):
             for _ in dynamics.irun(recorder.settings.steps):
-                if dynamics.nsteps == 0:
-                    continue
-                shot = meter.read(dynamics.nsteps)
-                if problem := guard.problem(shot):
-                    return UNSTABLE, problem
-                recorder.write(shot)
+                # step 0 is written already
+                if dynamics.nsteps > 0:
+                    shot = meter.read(dynamics.nsteps)
+                    if problem := guard.problem(shot):
+                        return UNSTABLE, problem
+                    recorder.write(shot)
                 if progress is not None:
-                    progress(shot.observables)
+                    progress(recorder.last.observables)
     except KeyboardInterrupt as error:
         what = str(error) or "Ctrl-C"
         return INTERRUPTED, f"{what} after step {recorder.last.observables.step}"

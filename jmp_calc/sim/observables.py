@@ -153,7 +153,7 @@ def summarize(
 
     The error of the mean comes from block averages. In a short run they cannot see
     that the total energy relaxes as slowly as the thermostat works, so with a
-    thermostat the error is never below the canonical one (:func:`canonical_error_K`).
+    thermostat the error is never below the canonical one (:func:`canonical_error`).
 
     Args:
         rows: Observables in the order of time; at least one.
@@ -169,7 +169,7 @@ def summarize(
         error = float(np.std(means, ddof=1) / np.sqrt(BLOCKS))
         if settings.ensemble == "nvt":
             duration_ps = second_half[-1].time_ps - second_half[0].time_ps
-            least = canonical_error_K(settings, degrees_of_freedom, duration_ps)
+            least = canonical_error(settings, degrees_of_freedom, duration_ps)
             error = max(error, least)
         drift = _slope(rows)
     change = rows[-1].conserved_energy_eV - rows[0].conserved_energy_eV
@@ -183,7 +183,7 @@ def summarize(
     )
 
 
-def canonical_error_K(
+def canonical_error(
     settings: MDSettings, degrees_of_freedom: int, duration_ps: float
 ) -> float:
     """Return the standard error that a mean kinetic temperature must have, K.

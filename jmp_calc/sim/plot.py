@@ -81,8 +81,12 @@ def plot_md(
         axes.margins(x=0.01)
         # above the axes, where no curve can pass behind it
         axes.legend(
-            frameon=False, ncols=3, fontsize="small", loc="lower left",
-            bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2,
+            frameon=False,
+            ncols=3,
+            fontsize="small",
+            loc="lower left",
+            bbox_to_anchor=(0.0, 1.0),
+            borderaxespad=0.2,
         )
     with writing(Path(picture)):
         figure.savefig(picture, dpi=150)

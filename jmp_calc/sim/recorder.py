@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from types import TracebackType
@@ -35,6 +37,33 @@ FAILED = "failed"
 """An error ended the run; it was raised."""
 
 
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+    """Put off signals that end a run until the block is done.
+
+    So Ctrl-C never cuts off what is being written. Only the main thread of a process
+    gets signals; elsewhere this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[int] = []
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    # what is ignored stays ignored, and what kills still kills
+    caught = {n: handler for n, handler in handlers.items() if callable(handler)}
+    for number in caught:
+        signal.signal(number, lambda number, _: pending.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in caught.items():
+            signal.signal(number, handler)
+        if pending:
+            signal.raise_signal(pending[0])
+
+
 class Recorder:
     """Writes the files of one run while it goes, and completes them however it ends."""
 
@@ -57,6 +86,7 @@ class Recorder:
         self._template = template
         self._head = head
         self._framed_step = -1
+        self._is_finished = False
         self._started = datetime.now(UTC)
         self._start_time = time.perf_counter()
         self.wall_seconds = 0.0
@@ -111,13 +141,20 @@ class Recorder:
             status: How the run ended.
             reason: Why, if early.
         """
+        with shielded():
+            for write in self._last_parts():
+                write()
+            self._save_summary(status, reason)
+            self._is_finished = True
+
+    def _last_parts(self) -> list[Callable[[], None]]:
         step = self.last.observables.step
+        parts: list[Callable[[], None]] = []
         if not self.rows or self.rows[-1].step != step:
-            self._write_row()
+            parts.append(self._write_row)
         if self._framed_step != step:
-            self._write_frame()
-        save_structure(frame_from(self._template, self.last), self._files.final)
-        self._save_summary(status, reason)
+            parts.append(self._write_frame)
+        return [*parts, self._write_final]
 
     def __exit__(
         self,
@@ -127,9 +164,8 @@ class Recorder:
     ) -> None:
         """After an error complete the files as far as possible; close them."""
         if error is not None and hasattr(self, "last"):
-            # what ended the run is raised; a full disk may also stop this
-            with contextlib.suppress(DataError):
-                self.finish(FAILED, f"{type(error).__name__}: {error}")
+            if not self._is_finished:
+                self._save_what_can_be(f"{type(error).__name__}: {error}")
             error.add_note(
                 f"stopped after step {self.last.observables.step}; what was done until "
                 f"then is in {self._files.summary.parent}"
@@ -137,13 +173,29 @@ class Recorder:
         with contextlib.suppress(OSError) if error else contextlib.nullcontext():
             self._open_files.close()
 
+    def _save_what_can_be(self, reason: str) -> None:
+        # what ended the run is raised; a full disk may refuse any of these, too
+        with shielded():
+            for write in self._last_parts():
+                with contextlib.suppress(DataError):
+                    write()
+            with contextlib.suppress(DataError):
+                self._save_summary(FAILED, reason)
+
+    def _write_final(self) -> None:
+        save_structure(frame_from(self._template, self.last), self._files.final)
+
     def _write_row(self) -> None:
-        self._log.write(self.last.observables)
-        self.rows.append(self.last.observables)
+        with shielded():
+            # first what cannot fail: the averages need a row even if the disk is full
+            self.rows.append(self.last.observables)
+            self._log.write(self.last.observables)
 
     def _write_frame(self) -> None:
-        self._trajectory.write(frame_from(self._template, self.last))
-        self._framed_step = self.last.observables.step
+        frame = frame_from(self._template, self.last)
+        with shielded():
+            self._trajectory.write(frame)
+            self._framed_step = self.last.observables.step
 
     def _save_summary(self, status: str, reason: str | None) -> None:
         self.wall_seconds = time.perf_counter() - self._start_time

@@ -28,7 +28,7 @@ class MDSettings:
     """Temperature of the thermostat and of new velocities, K."""
     timestep_fs: float = 0.5
     """Time step, fs; 0.5 suits hydrogen, 1 to 2 systems without it."""
-    steps: int = 2000
+    steps: int = 4000
     """Number of time steps."""
     friction_per_fs: float = 0.01
     """Friction of the Langevin thermostat, 1/fs (nvt only)."""

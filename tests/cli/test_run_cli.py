@@ -5,65 +5,20 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import yaml
-from ase.calculators.emt import EMT
-from ase.io import read
+from ase.constraints import FixAtoms
+from ase.io import read, write
 
 from jmp_calc.cli import VERBS, main
-from jmp_calc.cli.options import ModelOptions, Source, field_help
-from jmp_calc.errors import ArgumentError, DataError
+from jmp_calc.cli.options import FOREIGN_OPTIONS, ModelOptions, field_help
+from jmp_calc.cli.run import run as run_command
+from jmp_calc.errors import ArgumentError
 from jmp_calc.sim.settings import MDSettings
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-class DescribedEMT(EMT):
-    """EMT that describes itself as JMPCalculator does."""
-
-    def __init__(self, options: ModelOptions, is_conservative: bool = True) -> None:
-        super().__init__()
-        self.options = options
-        self.is_conservative = is_conservative
-
-    def describe(self, atoms):
-        return {
-            "model": self.options.model,
-            "head": self.options.head or "toy",
-            "level_of_theory": "effective medium theory",
-            "forces": "gradient" if self.is_conservative else "direct",
-            "is_conservative": self.is_conservative,
-            "weights_sha256": "0" * 64,
-            "notes": ["a toy for metals"],
-        }
-
-
-@pytest.fixture
-def asked(monkeypatch) -> list[ModelOptions]:
-    """Options that reach the calculator, which is EMT in these tests."""
-    seen: list[ModelOptions] = []
-
-    def build(options):
-        seen.append(options)
-        return DescribedEMT(options)
-
-    monkeypatch.setattr("jmp_calc.cli.run.build_calculator", build)
-    return seen
-
-
-@pytest.fixture
-def slab(tmp_path, monkeypatch) -> Path:
-    """A structure file in the folder that the command runs in."""
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "slab.xyz"
-    path.write_text((EXAMPLES / "cu_slab_co.xyz").read_text())
-    return path
-
-
-def run(*words) -> int:
-    return main(["run", *map(str, words)])
+from toys.runs import DescribedEMT, error_line, run
 
 
 def test_a_run_tells_what_it_does_and_where_it_wrote(asked, slab, capsys):
@@ -89,6 +44,9 @@ def test_the_summary_holds_model_input_and_command(asked, slab):
     assert summary["model"]["dtype"] == "float32"
     assert summary["inputs"]["file"] == str(slab)
     assert len(summary["inputs"]["sha256"]) == 64
+    command = f"jmp-md run {slab} --steps 2 --out here"
+    assert summary["inputs"]["command"] == command
+    assert summary["inputs"]["working_folder"] == str(slab.parent)
 
 
 def test_options_reach_model_and_settings(asked, slab):
@@ -150,6 +108,48 @@ def test_without_out_each_run_gets_a_new_folder(asked, slab):
     assert sorted(p.name for p in Path("runs").iterdir()) == ["slab-1", "slab-2"]
 
 
+def test_a_run_that_cannot_start_leaves_no_folder(asked, slab, capsys):
+    atoms = read(slab)
+    atoms.set_constraint(FixAtoms(range(14)))
+    write("fixed.traj", atoms)
+    assert run("fixed.traj") == 2
+    assert "all 14 atoms are fixed" in error_line(capsys)
+    assert not Path("runs").exists()
+
+
+def test_a_time_step_too_long_for_the_elements_is_told(asked, slab, capsys):
+    run(slab, "--steps", 1, "--timestep-fs", 3)
+    assert "is long" not in capsys.readouterr().out
+    run(slab, "--steps", 1, "--timestep-fs", 4)
+    assert "4 fs is long for the lightest element here; up to 3.5 fs" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_short_run_tells_the_change_of_energy(asked, slab, capsys):
+    run(slab, "--steps", 3, "--ensemble", "nve")
+    text = capsys.readouterr().out
+    line = next(line for line in text.splitlines() if line.startswith("energy"))
+    assert line.startswith("energy      changed by ")
+    assert line.endswith(" meV/atom")
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_warning_is_one_line_and_none_if_a_note_said_it(slab, capsys, monkeypatch):
+    class Warns(DescribedEMT):
+        def calculate(self, *args):
+            warnings.warn("a toy for metals, as the note said", stacklevel=1)
+            super().calculate(*args)
+
+    def build(options):
+        warnings.warn("this is odd", stacklevel=1)
+        return Warns(options)
+
+    monkeypatch.setattr("jmp_calc.cli.run.build_calculator", build)
+    run(slab, "--steps", 1)
+    assert capsys.readouterr().err == "jmp-md: warning: this is odd\n"
+
+
 def test_velocities_in_the_input_are_used_and_told(asked, slab, capsys):
     run(slab, "--steps", 5, "--out", "one")
     assert "velocities from the input" not in capsys.readouterr().out
@@ -173,65 +173,6 @@ def test_a_picture_is_drawn_on_request(asked, slab, capsys):
     assert "here/slab-md.png" in capsys.readouterr().out
 
 
-def test_a_frame_can_be_chosen(asked, slab):
-    frames = read(slab), read(slab)
-    frames[0].positions += 0.5
-    from ase.io import write
-
-    write("two.xyz", frames)
-    assert Source(path=Path("two.xyz")).load().positions[0, 0] < 1.5
-    assert Source(path=Path("two.xyz"), frame=0).load().positions[0, 0] > 1.5
-
-
-def error_line(capsys) -> str:
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    return lines[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.xyz", "this is not a structure\n"),
-        ("a.xyz", ""),
-        ("a.cif", "data_x\n"),
-        ("a.traj", "nonsense"),
-        ("a.foo", "nonsense"),
-        ("a.json", "{"),
-        ("POSCAR", "x\n1.0\n"),
-        ("a.pdb", "HEADER\n"),
-        ("a.xyz", b"\xff\xfe\x00\x01"),
-    ],
-)
-def test_a_wrong_file_is_one_line_that_names_formats(
-    name, content, asked, slab, capsys
-):
-    data = content if isinstance(content, bytes) else content.encode()
-    Path(name).write_bytes(data)
-    assert run(name) == 2
-    line = error_line(capsys)
-    assert line.startswith("jmp-md: error: ")
-    assert name in line
-    assert "structure" in line
-    assert not asked
-
-
-def test_a_file_that_is_not_a_structure_is_told_which_formats_will_do(slab):
-    Path("a.foo").write_text("nonsense")
-    with pytest.raises(
-        DataError, match=r"cannot read structure -1 of a.foo.*\.cif.*ase"
-    ):
-        Source(path=Path("a.foo")).load()
-
-
-@pytest.mark.parametrize(
-    ("name", "problem"), [("none.xyz", "does not exist"), (".", "is a folder")]
-)
-def test_a_missing_file_is_one_line(name, problem, asked, slab, capsys):
-    assert run(name) == 2
-    assert f"{name} {problem}; give a structure file" in error_line(capsys)
-
-
 def test_a_wrong_model_is_one_line(slab, capsys, monkeypatch):
     def build(options):
         raise ArgumentError("no model 'jmp-nona';\n did you mean 'jmp-nano'?")
@@ -247,7 +188,12 @@ def test_a_wrong_model_is_one_line(slab, capsys, monkeypatch):
     [
         (["--ensemble", "npt"], "'npt' is not one of 'nve', 'nvt'"),
         (["--steps", "many"], "'many' is not a valid integer"),
-        (["--timestep", "1"], "--timestep-fs"),
+        (["--timestep", "1"], "did you mean --timestep-fs?"),
+        (["--temp", "1"], "did you mean --temperature-K?"),
+        (["--temperature-k", "1"], "did you mean --temperature-K?"),
+        (["--traj-every", "1"], "did you mean --trajectory-stride?"),
+        (["--stats-every", "1"], "did you mean --log-stride?"),
+        (["--frictoin", "1"], "Did you mean one of: '--friction'"),
         (["--dtype", "float16"], "'float32', 'float64'"),
     ],
 )
@@ -256,6 +202,19 @@ def test_a_wrong_option_exits_with_2_and_says_what_is_allowed(
 ):
     assert run(slab, *words) == 2
     assert text in capsys.readouterr().err
+
+
+def test_names_of_choices_may_be_in_capitals(asked, slab):
+    assert run(slab, "--ensemble", "NVE", "--steps", 1, "--out", "here") == 0
+    summary = yaml.safe_load(Path("here/slab-summary.yml").read_text())
+    assert summary["settings"]["ensemble"] == "nve"
+
+
+@pytest.mark.parametrize("name", FOREIGN_OPTIONS)
+def test_what_other_programs_call_an_option_leads_to_one_that_exists(name):
+    known = {option for parameter in run_command.params for option in parameter.opts}
+    assert FOREIGN_OPTIONS[name] in known
+    assert name not in known
 
 
 def test_a_number_out_of_range_exits_with_2(asked, slab, capsys):
@@ -275,64 +234,6 @@ def test_nve_with_direct_forces_needs_permission(slab, capsys, monkeypatch):
     assert "--allow-direct-forces" in captured.err
     assert run(*words, "--allow-direct-forces") == 0
     assert "direct, not conservative" in capsys.readouterr().out
-
-
-def test_an_unstable_run_exits_with_4_and_keeps_its_files(asked, slab, capsys):
-    words = (slab, "--steps", 500, "--timestep-fs", 40, "--out", "here")
-    assert run(*words) == 4
-    captured = capsys.readouterr()
-    assert "jmp-md: unstable: " in captured.err
-    assert "unstable    " in captured.out
-    summary = yaml.safe_load(Path("here/slab-summary.yml").read_text())
-    assert summary["status"] == "unstable"
-    assert read("here/slab-traj.traj").info["step"] == summary["results"]["steps"]
-
-
-def interrupting(monkeypatch, error):
-    class Interrupted(DescribedEMT):
-        n_calls = 0
-
-        def calculate(self, *args):
-            self.n_calls += 1
-            if self.n_calls > 5:
-                raise error
-            super().calculate(*args)
-
-    monkeypatch.setattr("jmp_calc.cli.run.build_calculator", Interrupted)
-
-
-def test_ctrl_c_exits_with_130_and_keeps_its_files(slab, capsys, monkeypatch):
-    interrupting(monkeypatch, KeyboardInterrupt())
-    assert run(slab, "--out", "here") == 130
-    assert "interrupted after step" in capsys.readouterr().err
-    summary = yaml.safe_load(Path("here/slab-summary.yml").read_text())
-    assert summary["status"] == "interrupted"
-    assert read("here/slab-final.xyz").info["step"] == summary["results"]["steps"]
-
-
-def test_ctrl_c_before_the_run_exits_with_130(slab, capsys, monkeypatch):
-    def build(options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("jmp_calc.cli.run.build_calculator", build)
-    assert run(slab) == 130
-    assert error_line(capsys) == "jmp-md: interrupted"
-
-
-def test_a_force_error_during_the_run_is_one_line_that_says_what_is_kept(
-    slab, capsys, monkeypatch
-):
-    interrupting(monkeypatch, DataError("the table ended"))
-    assert run(slab, "--out", "here") == 2
-    line = error_line(capsys)
-    assert "the table ended; stopped after step" in line
-    assert line.endswith("is in here")
-
-
-def test_a_bug_is_not_hidden(slab, monkeypatch):
-    interrupting(monkeypatch, ZeroDivisionError("a bug"))
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        run(slab)
 
 
 def test_an_unknown_verb_lists_the_verbs(capsys):
@@ -374,11 +275,3 @@ def test_help_imports_neither_torch_nor_a_model(words):
         "assert 'torch' not in sys.modules; assert 'jmp_calc.models' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-@pytest.mark.parametrize("name", ["ethanol", "methane", "cu_slab_co", "water_box"])
-def test_the_examples_are_structures_without_close_contacts(name):
-    atoms = Source(path=EXAMPLES / f"{name}.xyz").load()
-    distances = atoms.get_all_distances(mic=bool(atoms.pbc.any()))
-    assert distances[distances > 0].min() > 0.9
-    assert bool(atoms.constraints) == (name == "cu_slab_co")

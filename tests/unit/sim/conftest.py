@@ -74,3 +74,9 @@ def slab() -> Callable[..., Atoms]:
 @pytest.fixture
 def crystal() -> Callable[..., Atoms]:
     return lambda **options: on_springs(bulk("Cu") * (2, 2, 2), **options)
+
+
+@pytest.fixture
+def springs() -> type[Springs]:
+    """For systems that a test builds itself."""
+    return Springs

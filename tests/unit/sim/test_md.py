@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import yaml
 from ase import Atoms
+from ase.build import molecule
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms
-from ase.io import read
+from ase.constraints import FixAtoms, FixBondLengths, FixedLine
+from ase.io import read, ulm
 
 from jmp_calc.errors import ArgumentError, DataError, UnsupportedSystemError
+from jmp_calc.sim import recorder
 from jmp_calc.sim.md import MDSettings, run_md
 
 needs_full_device = pytest.mark.skipif(
@@ -114,6 +116,20 @@ def test_results_of_the_input_are_not_taken_for_those_of_a_frame(
     )
 
 
+@pytest.mark.parametrize("kind", ["traj", "xyz"])
+def test_any_texts_of_the_input_leave_readable_files(kind, ethanol, tmp_path):
+    atoms = ethanol()
+    atoms.info.update(note="two\nlines", quoted='a "b" = c', empty="")
+    atoms.set_array("residuenames", np.array(["", " ", *["ETH"] * 7]))
+    atoms.set_array("names", np.array([f"a{i}" for i in range(9)]))
+    atoms.set_array("tensors", np.zeros((9, 3, 3)))
+    result = run_md(atoms, MDSettings(steps=2, trajectory_format=kind), out=tmp_path)
+    for path in (result.files.trajectory, result.files.final):
+        assert read(path).info["note"] == "two lines"
+        assert read(path).info["quoted"] == 'a "b" = c'
+    assert list(read(result.files.final).arrays["names"]) == list(atoms.arrays["names"])
+
+
 def test_the_summary_tells_inputs_settings_versions_and_results(ethanol, tmp_path):
     about = {
         "model": {"name": "m", "weights_sha256": "00"},
@@ -127,6 +143,7 @@ def test_the_summary_tells_inputs_settings_versions_and_results(ethanol, tmp_pat
     assert summary["inputs"]["file"] == "a"
     assert summary["settings"]["timestep_fs"] == 0.5
     assert summary["system"]["degrees_of_freedom"] == 24
+    assert summary["system"]["is_center_of_mass_fixed"] is True
     assert {"python", "ase", "numpy"} <= summary["versions"].keys()
     assert summary["started"] <= summary["ended"]
     results = summary["results"]
@@ -169,13 +186,51 @@ def test_an_interrupt_leaves_valid_files_and_says_so(kind, ethanol, tmp_path):
     assert summary_of(tmp_path)["status"] == "interrupted"
 
 
+def test_an_interrupt_while_a_frame_is_written_does_not_cut_it(
+    ethanol, tmp_path, monkeypatch
+):
+    sync = ulm.Writer.sync
+
+    def interrupted(self):
+        # two frames and the header are older
+        signal.raise_signal(signal.SIGINT)
+        sync(self)
+
+    def start(row):
+        if row.step == 2:
+            monkeypatch.setattr(ulm.Writer, "sync", interrupted)
+
+    settings = MDSettings(steps=100, trajectory_stride=1)
+    result = run_md(ethanol(), settings, out=tmp_path, progress=start)
+    assert result.status == "interrupted"
+    assert result.n_steps == 3
+    steps = [f.info["step"] for f in read(result.files.trajectory, index=":")]
+    assert steps == [0, 1, 2, 3]
+
+
+def test_a_second_interrupt_at_the_end_waits_for_the_files(
+    ethanol, tmp_path, monkeypatch
+):
+    save = recorder.save_structure
+
+    def interrupted(frame, path):
+        signal.raise_signal(signal.SIGINT)
+        save(frame, path)
+
+    monkeypatch.setattr(recorder, "save_structure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_md(ethanol(), MDSettings(steps=3), out=tmp_path)
+    assert summary_of(tmp_path)["status"] == "completed"
+    assert read(tmp_path / "md-final.xyz").info["step"] == 3
+
+
 def test_an_interrupt_within_a_step_keeps_the_step_before(ethanol, tmp_path):
     atoms = ethanol(fault=at_step(6, raises(KeyboardInterrupt())))
     result = run_md(atoms, MDSettings(steps=100, trajectory_stride=1), out=tmp_path)
     assert result.n_steps == 5
     last = read(result.files.trajectory, index=-1)
     assert np.array_equal(last.positions, result.atoms.positions)
-    assert result.reason == "interrupted after step 5"
+    assert result.reason == "Ctrl-C after step 5"
 
 
 def test_a_failed_force_call_stops_the_run_and_keeps_what_is_done(ethanol, tmp_path):
@@ -242,6 +297,26 @@ def test_an_exploding_run_stops_says_why_and_keeps_the_good_steps(
     assert np.isfinite(last.positions).all()
 
 
+def test_one_degree_of_freedom_is_not_called_unstable_when_it_swings(springs, tmp_path):
+    atoms = Atoms("Ar", constraint=FixedLine([0], (0, 0, 1)))
+    atoms.calc = springs(atoms.positions, is_free=False)
+    settings = MDSettings(
+        steps=4000, timestep_fs=5.0, friction_per_fs=0.1, log_stride=1
+    )
+    assert run_md(atoms, settings, out=tmp_path).status == "completed"
+    # what ten times the target would have stopped
+    assert max(float(row["temperature_K"]) for row in rows_of(tmp_path)) > 3000.0
+
+
+def test_bond_lengths_that_cannot_be_kept_are_an_unstable_run(springs, tmp_path):
+    atoms = molecule("H2", constraint=FixBondLengths([[0, 1]]))
+    atoms.calc = springs(atoms.positions)
+    settings = MDSettings(steps=50, timestep_fs=60.0, ensemble="nve")
+    result = run_md(atoms, settings, out=tmp_path)
+    assert result.status == "unstable"
+    assert "fixed bond lengths cannot be kept; use a shorter" in result.reason
+
+
 def test_a_reason_says_what_to_do(ethanol, tmp_path):
     atoms = ethanol(fault=at_step(3, nan_energy))
     result = run_md(atoms, MDSettings(), out=tmp_path)
@@ -253,6 +328,23 @@ def test_a_start_without_finite_energy_is_refused(ethanol, tmp_path):
     with pytest.raises(UnsupportedSystemError, match="starting structure is unusable"):
         run_md(atoms, MDSettings(), out=tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("kind", ["traj", "xyz"])
+@pytest.mark.parametrize("name", ["md-md.csv", "md-traj"])
+def test_a_file_that_another_run_makes_at_the_same_moment_is_left_alone(
+    name, kind, ethanol, tmp_path
+):
+    path = tmp_path / (name if name.endswith("csv") else f"{name}.{kind}")
+
+    def appear(results):
+        path.write_text("precious")
+
+    atoms = ethanol(fault=at_step(0, appear))
+    settings = MDSettings(steps=1, trajectory_format=kind)
+    with pytest.raises(ArgumentError, match=rf"{path.name} exists and would be"):
+        run_md(atoms, settings, out=tmp_path)
+    assert path.read_text() == "precious"
 
 
 def test_existing_files_are_not_replaced_unasked(ethanol, tmp_path):
@@ -286,7 +378,10 @@ def test_a_full_disk_is_named_with_what_to_do(name, kind, ethanol, tmp_path):
         DataError, match=rf"cannot write .*{name}: No space left.*--out"
     ):
         run_md(ethanol(), settings, out=tmp_path, overwrite=True)
-    assert yaml.safe_load((tmp_path / "md-summary.yml").read_text())
+    summary = summary_of(tmp_path)
+    assert summary["status"] == "failed"
+    assert "No space left" in summary["reason"]
+    assert read(tmp_path / "md-final.xyz").info["step"] == summary["results"]["steps"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(ethanol, tmp_path):

@@ -17,6 +17,23 @@ def test_a_run_becomes_a_picture(ethanol, tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("target_K", "n_curves"), [(300.0, 3), (None, 2)])
+def test_the_heat_of_a_thermostat_is_drawn_only_if_there_was_one(
+    target_K, n_curves, ethanol, tmp_path, monkeypatch
+):
+    figure = pytest.importorskip("matplotlib.figure", reason="extra 'plot' is missing")
+    drawn = []
+    monkeypatch.setattr(
+        figure.Figure, "savefig", lambda self, *_, **__: drawn.append(self)
+    )
+    result = run_md(ethanol(), MDSettings(steps=30), out=tmp_path)
+    plot_md(result.files.observables, "a.png", title="ethanol", target_K=target_K)
+    energy, temperature = drawn[0].axes
+    assert len(energy.lines) == n_curves
+    assert energy.get_ylabel() == "energy change (eV)"
+    assert temperature.get_xlabel() == "time (ps)"
+
+
 def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ArgumentError, match=r"pip install 'jmp-calc\[plot\]'"):

@@ -29,7 +29,7 @@ def test_files_are_named_after_the_stem():
 
 
 def test_a_record_that_was_cut_off_is_dropped(tmp_path):
-    file = LineFile(tmp_path / "a.csv")
+    file = LineFile(tmp_path / "a.csv", overwrite=False)
     file.append("one\n")
     file._file.write(b"tw")  # what an interrupt leaves
     file.close()
@@ -37,7 +37,7 @@ def test_a_record_that_was_cut_off_is_dropped(tmp_path):
 
 
 def test_a_record_after_one_that_was_cut_off_takes_its_place(tmp_path):
-    file = LineFile(tmp_path / "a.csv")
+    file = LineFile(tmp_path / "a.csv", overwrite=False)
     file.append("one\n")
     file._file.write(b"tw")
     file.append("two\n")

@@ -33,10 +33,22 @@ def test_an_unknown_trajectory_format_lists_the_known_ones():
 
 
 def test_the_temperature_limit_follows_target_start_floor_and_user():
-    assert MDSettings().temperature_limit(0.0) == 3000.0
-    assert MDSettings(temperature_K=500.0).temperature_limit(0.0) == 5000.0
-    assert MDSettings().temperature_limit(800.0) == 8000.0
-    assert MDSettings(max_temperature_K=400.0).temperature_limit(800.0) == 400.0
+    assert MDSettings().temperature_limit(0.0, 24) == 3000.0
+    assert MDSettings(temperature_K=500.0).temperature_limit(0.0, 24) == 5000.0
+    assert MDSettings().temperature_limit(800.0, 24) == 8000.0
+    assert MDSettings(max_temperature_K=400.0).temperature_limit(800.0, 24) == 400.0
+
+
+def test_few_degrees_of_freedom_may_swing_further():
+    limit_K = MDSettings(temperature_K=500.0).temperature_limit(0.0, 1)
+    # one sample in a thousand is above ten times the mean there
+    assert limit_K >= 50 * 500.0
+
+
+def test_a_friction_too_strong_for_the_time_step_is_refused():
+    with pytest.raises(ArgumentError, match=r"3 times timestep_fs 0.5 is above 1"):
+        MDSettings(friction_per_fs=3.0)
+    assert MDSettings(friction_per_fs=3.0, ensemble="nve").friction_per_fs == 3.0
 
 
 def test_duration_is_steps_times_timestep():
