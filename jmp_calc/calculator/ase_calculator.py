@@ -60,7 +60,8 @@ class JMPCalculator(Calculator):
         model: Name of a pretrained model, path of a weights file, or a loaded model,
             which is copied and not changed.
         head: Name of the task. By default the head whose domain and elements cover the
-            structure; it is logged, and ``describe`` says which it is.
+            structure; it is logged as a warning, which is printed unless logging is
+            set up otherwise, and ``describe`` says which it is.
         forces: "gradient" (minus the derivative of the energy) or "direct"; None: the
             kind that the head was trained for.
         tags: OC20 tags (0 sub-surface, 1 surface, 2 adsorbate), which only heads of

@@ -72,6 +72,7 @@ def choose_head(
         problem = _boundary_problem(spec, atoms)
         if problem:
             raise UnsupportedSystemError(f"head {name!r} {problem}")
+        _check_references(model, spec, atoms)
         return HeadChoice(
             spec=spec,
             kind=kind,
@@ -79,6 +80,7 @@ def choose_head(
             is_automatic=False,
         )
     spec, others = _find(model, atoms, kind)
+    _check_references(model, spec, atoms)
     return HeadChoice(
         spec=spec,
         kind=kind,
@@ -150,13 +152,6 @@ def check_elements(model: JMPModel, atoms: Atoms, name: str | None = None) -> No
     number = int(atoms.numbers[index])
     symbol = chemical_symbols[number] if number < len(chemical_symbols) else "?"
     whose = f"head {name!r}" if name is not None else "no head"
-    if any(number in spec.elements for spec in specs):
-        raise UnsupportedSystemError(
-            f"atom {index} is {symbol} ({number}), for which {whose} of "
-            f"{model_name(model)} has {'no' if name is not None else 'a'} reference "
-            "energy, so that its energies would be relative in part; 'jmp-md models "
-            "fit-references' fits one to structures that hold it"
-        )
     raise UnsupportedSystemError(
         f"atom {index} is {symbol} ({number}), which {whose} of {model_name(model)} "
         f"was {'not ' if name is not None else ''}trained on; change the atom, or "
@@ -168,23 +163,16 @@ def check_elements(model: JMPModel, atoms: Atoms, name: str | None = None) -> No
 def known_elements(model: JMPModel, spec: HeadSpec) -> frozenset[int]:
     """Return the atomic numbers that a head can be used for.
 
-    Those seen in training, if this is recorded, that have a reference energy, if there
-    are any; without either, all that the network can represent.
+    Those seen in training; if these are not recorded, those with a reference energy;
+    without either, all that the network can represent.
 
     Args:
         model: The model.
         spec: Its head.
     """
     last = min(model.config.num_elements, len(chemical_symbols) - 1)
-    if not (spec.elements or spec.references):
-        return frozenset(range(1, last + 1))
-    return frozenset(_recorded_elements(spec))
-
-
-def _recorded_elements(spec: HeadSpec) -> set[int]:
-    """Return the elements that a head says it is for; empty if it does not say."""
-    seen, referenced = set(spec.elements), set(spec.references or ())
-    return seen & referenced if seen and referenced else seen | referenced
+    everything = range(1, last + 1)
+    return frozenset(spec.elements or spec.references or everything)
 
 
 def list_heads(heads: Mapping[str, HeadSpec]) -> str:
@@ -195,7 +183,7 @@ def list_heads(heads: Mapping[str, HeadSpec]) -> str:
     """
     return ", ".join(
         f"{name!r} ({spec.domain}; "
-        f"{_symbols(_recorded_elements(spec))}; {spec.level_of_theory})"
+        f"{_symbols(spec.elements or spec.references or ())}; {spec.level_of_theory})"
         for name, spec in heads.items()
     )
 
@@ -239,6 +227,20 @@ def _find(
     return chosen, tuple(spec.name for spec in usable if spec is not chosen)
 
 
+def _check_references(model: JMPModel, spec: HeadSpec, atoms: Atoms) -> None:
+    """Refuse a mixture of atoms with and without reference energy."""
+    if not spec.references:
+        return
+    missing = np.flatnonzero(~np.isin(atoms.numbers, list(spec.references)))
+    if len(missing):
+        raise UnsupportedSystemError(
+            f"atom {missing[0]} is {atoms.symbols[missing[0]]}, for which head "
+            f"{spec.name!r} of {model_name(model)} has no reference energy, so that "
+            "the energy would be neither absolute nor relative; 'jmp-md models "
+            "fit-references' fits one, to structures that hold the element"
+        )
+
+
 def _boundary_problem(spec: HeadSpec, atoms: Atoms) -> str:
     """Return why a head would get the periodicity of a structure wrong, or ""."""
     rules = spec.graph
@@ -268,7 +270,7 @@ def _origin(atoms: Atoms) -> str:
     return " in a periodic cell" if atoms.pbc.any() else ""
 
 
-def _symbols(numbers: set[int]) -> str:
+def _symbols(numbers: set[int] | Mapping[int, float] | tuple[int, ...]) -> str:
     if not numbers:
         return "elements not recorded"
     if len(numbers) > _MAX_LISTED_ELEMENTS:

@@ -90,6 +90,8 @@ def _force_notes(choice: HeadChoice) -> Iterator[str]:
 
 def _domain_notes(atoms: Atoms, choice: HeadChoice) -> Iterator[str]:
     spec = choice.spec
+    if spec.coverage:
+        yield f"head {spec.name!r} was trained on {spec.coverage}"
     if choice.kind != spec.domain:
         yield (
             f"the structure is a {choice.kind} and head {spec.name!r} was trained on "

@@ -121,6 +121,7 @@ def _head_lines(head: Mapping[str, Any], purpose: str | None) -> dict[str, str |
     return {
         "for": purpose or _DOMAIN[head["domain"]],
         "theory": head["level_of_theory"],
+        "trained on": head["coverage"] or None,
         "elements": _symbols(head["elements"]) or "not recorded",
         "energy": "relative: comparable at equal composition only"
         if references is None

@@ -54,6 +54,9 @@ class HeadSpec:
     """Atomic numbers seen in training; empty: not recorded."""
     level_of_theory: str = "not stated"
     """Method of the training labels."""
+    coverage: str = ""
+    """What the head was trained on, in words that complete "was trained on"; empty:
+    not recorded."""
     licence: str = "not stated"
     """Licence of the data that shaped this head."""
 

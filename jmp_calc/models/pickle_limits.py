@@ -12,6 +12,9 @@ BUILTINS = ("builtins", "__builtin__")
 """Names of the module of built-in objects, of Python 3 and 2."""
 MAX_TUPLE_WEIGHT = 100_000
 """Largest accepted number of items of a tuple, those of tuples within it included."""
+MAX_HUGE_NUMBERS = 1000
+"""Largest accepted number of whole numbers that do not fit into 60 bits. Such numbers
+can be chosen to have one hash, which makes a dict of a million of them take hours."""
 
 _DATA_MODULES = frozenset(
     [
@@ -103,9 +106,15 @@ def check_instructions(data: bytes) -> None:
         CheckpointError: If there is such an instruction.
         ValueError: If the pickle cannot be taken apart.
     """
-    tuples = _TupleWeights()
+    tuples, n_huge = _TupleWeights(), 0
     for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
         tuples.follow(opcode, argument)
+        n_huge += isinstance(argument, int) and abs(argument) >= 2**60
+        if n_huge > MAX_HUGE_NUMBERS:
+            raise CheckpointError(
+                f"the file holds more than {MAX_HUGE_NUMBERS} whole numbers of more "
+                "than 60 bits; it is damaged or hostile"
+            )
         if opcode.name in _REFUSED_OPCODES:
             raise CheckpointError(
                 f"the file uses the pickle instruction {opcode.name} at {position}, "

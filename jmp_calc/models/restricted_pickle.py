@@ -282,7 +282,11 @@ def fields_of(value: Any) -> Mapping[str, Any]:
     """
     if not isinstance(value, Record):
         return value if isinstance(value, Mapping) else {}
-    items = [c for c in value.contents if isinstance(c, tuple) and len(c) == 2]
+    items = [
+        c
+        for c in value.contents
+        if isinstance(c, tuple) and len(c) == 2 and isinstance(c[0], str)
+    ]
     state = value.state
     if isinstance(state, tuple) and state:
         state = state[0]

@@ -55,7 +55,7 @@ PRETRAINED: dict[str, Pretrained] = {
             url=None,
             size_bytes=None,
             licence="MIT",
-            description="comes with jmp-calc: fast, smooth energies, small files",
+            description="bundled, small and fast: a demonstration and a starting point",
             heads=None,
         ),
         Pretrained(

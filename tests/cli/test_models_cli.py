@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from safetensors.torch import load_file, save_file
 
 from jmp_calc.calculator import JMPCalculator
 from jmp_calc.cli import main
 from jmp_calc.models.config import NANO, GraphRules, HeadSpec
 from jmp_calc.models.jmp import JMPModel
-from jmp_calc.models.weights import read_header, save_weights
+from jmp_calc.models.weights import METADATA_KEY, read_header, save_weights
 from jmp_calc.pretrained import PRETRAINED, load_model
 from jmp_calc.pretrained.storage import MIRROR_VARIABLE, OFFLINE_VARIABLE
 from range_server import RangeServer, serve
@@ -157,6 +159,38 @@ def test_show_tells_everything_about_each_head(capsys, tmp_path):
     ):
         assert line in lines
     assert "'jmp-md models fit-references' makes relative energies absolute." in lines
+
+
+def test_show_reads_a_header_without_fields_that_came_later(capsys, weights):
+    rewrite_header(weights, lambda h: h["heads"][0].pop("is_default"))
+    assert models("show", weights) == 0
+    assert "\nhead toy\n" in capsys.readouterr().out
+
+
+def test_show_of_a_header_that_makes_no_sense_is_one_line(capsys, weights):
+    rewrite_header(weights, lambda h: h["heads"][0].update(domain="liquid"))
+    assert models("show", weights) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "heads[0].domain is 'liquid', should be 'molecule' or" in error
+
+
+def test_show_prints_nothing_that_a_terminal_would_obey(capsys, weights):
+    def attack(header):
+        header["info"] |= {"name": "a\x1b[2J", "licence": "b\r", "more": "c\x07"}
+        header["heads"][0]["level_of_theory"] = "d\x9b"
+
+    rewrite_header(weights, attack)
+    assert models("show", weights) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("a?[2J\n")
+    assert text.replace("\n", "").isprintable()
+
+
+def rewrite_header(path, change) -> None:
+    header = read_header(path)
+    change(header)
+    save_file(load_file(path), path, {METADATA_KEY: json.dumps(header)})
 
 
 RICH = {"domain": "surface", "references": {1: -13.6}, "licence": "CC-BY-4.0"}

@@ -50,6 +50,7 @@ def build_head(task: TaskConfig, statistics: TaskStatistics) -> HeadSpec:
         is_default=info.is_default,
         elements=statistics.elements,
         level_of_theory=info.level_of_theory,
+        coverage=info.coverage,
         licence=info.licence,
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -141,11 +143,55 @@ def test_the_choice_is_logged_once(smooth, caplog) -> None:
     ]
 
 
+def test_a_head_that_nobody_asked_for_is_printed(tmp_path) -> None:
+    path = tmp_path / "toy.safetensors"
+    save_weights(smooth_model(), path)
+    code = (
+        "from ase.build import molecule; from jmp_calc import JMPCalculator\n"
+        "for head in (None, 'radicals'):\n"
+        f"    atoms = molecule('CH4'); calc = JMPCalculator({str(path)!r}, head=head)\n"
+        "    atoms.calc = calc; atoms.get_forces(); atoms.rattle(); atoms.get_forces()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert done.stderr == (
+        f"{path}: head 'organic' (organic-DFT) chosen by default, gradient forces "
+        "(conservative)\n"
+    )
+    assert done.stdout == ""
+
+
+def test_what_has_been_described_is_not_printed_again(smooth, caplog) -> None:
+    caplog.set_level(logging.INFO, logger="jmp_calc")
+    atoms = molecule("CH4")
+    atoms.calc = smooth
+    smooth.describe(atoms)
+    atoms.get_forces()
+    assert caplog.records == []
+
+
+def test_the_inference_mode_of_the_caller_does_not_silence_the_forces() -> None:
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    with torch.inference_mode():
+        calc = JMPCalculator(smooth_model(), dtype="float64")
+        inside = calc.evaluate([atoms], ["forces", "stress"])[0]
+        atoms.calc = calc
+        calc.get_descriptors(atoms)
+        np.testing.assert_array_equal(atoms.get_forces(), inside["forces"])
+    outside = calc.evaluate([atoms], ["forces", "stress"])[0]
+    assert abs(outside["forces"]).max() > 1e-3
+    for name in ("forces", "stress"):
+        np.testing.assert_array_equal(inside[name], outside[name])
+
+
 def test_direct_forces_are_those_of_the_force_head(published) -> None:
     atoms = molecule("CH4")
     gradient = JMPCalculator(published_model(), forces="gradient", dtype="float64")
     first, second = (c.evaluate([atoms])[0] for c in (published, gradient))
     assert (first["force_kind"], second["force_kind"]) == ("direct", "gradient")
+    assert (first["is_conservative"], second["is_conservative"]) == (False, True)
     assert first["energy"] == pytest.approx(second["energy"], rel=1e-12)
     assert abs(first["forces"] - second["forces"]).max() > 1e-6
 
@@ -252,6 +298,19 @@ def test_a_position_that_becomes_nan_is_a_clear_error(smooth) -> None:
     atoms.positions[2] = np.nan
     with pytest.raises(UnsupportedSystemError, match="position of atom 2"):
         atoms.get_forces()
+
+
+def test_a_list_of_structures_may_be_any_iterable(smooth) -> None:
+    structures = [molecule("H2O"), molecule("CH4")]
+    found = smooth.evaluate(iter(structures), "energy")
+    expected = smooth.evaluate(structures, ["energy"])
+    assert found == expected
+    assert found[1]["energy"] != found[0]["energy"]
+
+
+def test_one_structure_is_not_a_list_of_structures(smooth) -> None:
+    with pytest.raises(ArgumentError, match=r"put it into a list: evaluate\(\[atoms\]"):
+        smooth.evaluate(molecule("H2O"))
 
 
 def test_an_unknown_property_is_an_error(smooth) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc111, molecule
@@ -74,6 +77,38 @@ def test_attaching_the_calculator_decides_the_head_anew(smooth) -> None:
     assert smooth.describe(atoms)["head"] == "crystals"
     atoms.calc = smooth
     assert smooth.describe(atoms)["head"] == "slabs"
+
+
+def melted(calc: JMPCalculator) -> Atoms:
+    """A crystal pulled apart, which is two molecules to who has not seen it before."""
+    atoms = bulk("C", cubic=True)
+    atoms.calc = calc
+    atoms.get_potential_energy()
+    atoms.set_cell(atoms.cell.array * 2, scale_atoms=True)
+    atoms.get_potential_energy()
+    return atoms
+
+
+def test_results_of_an_earlier_decision_are_not_given_for_a_new_one(smooth) -> None:
+    atoms = melted(smooth)
+    assert smooth.describe(atoms)["head"] == "crystals"
+    atoms.calc = smooth
+    assert smooth.describe(atoms)["head"] == "organic"
+    expected = JMPCalculator(smooth_model(), head="organic", dtype="float64")
+    assert atoms.get_potential_energy() == expected.get_potential_energy(atoms)
+
+
+@pytest.mark.parametrize(
+    "twin_of", [copy.deepcopy, lambda atoms: pickle.loads(pickle.dumps(atoms))]
+)
+def test_the_decision_travels_with_the_results(smooth, twin_of) -> None:
+    atoms = melted(smooth)
+    twin = twin_of(atoms)
+    assert not twin.calc.calculation_required(twin, ["energy"])
+    assert twin.calc.describe(twin)["head"] == "crystals"
+    twin.positions[0] += 0.1
+    twin.get_potential_energy()
+    assert twin.calc.describe(twin)["head"] == "crystals"
 
 
 def test_switching_periodicity_off_decides_the_head_anew(smooth) -> None:

@@ -13,9 +13,12 @@ from ase.build import (
     molecule,
     mx2,
     nanotube,
+    surface,
 )
+from ase.spacegroup import crystal
 
 from jmp_calc.calculator.domains import classify, find_bonds, layer_heights
+from jmp_calc.calculator.tags import guess_tags
 from jmp_calc.errors import UnsupportedSystemError
 
 
@@ -89,6 +92,33 @@ def slab_under_water(pbc: object) -> Atoms:
 )
 def test_bonds_say_what_kind_of_structure_it_is(atoms: Atoms, kind: str) -> None:
     assert kind_of(atoms) == kind
+
+
+def tellurium() -> Atoms:
+    """Chains along the third axis, 3.5 angstrom apart."""
+    cell = [4.456, 4.456, 5.921, 90, 90, 120]
+    return crystal("Te", [(0.2636, 0, 1 / 3)], spacegroup=152, cellpar=cell)
+
+
+def test_wires_that_touch_are_what_they_make_together() -> None:
+    chains = tellurium()
+    assert kind_of(chains) == "bulk"
+    slab = surface(chains, (1, 0, 0), 3, vacuum=8.0, periodic=True)
+    assert kind_of(slab) == "surface"
+    bonds = find_bonds(slab)
+    assert layer_heights(slab, bonds)[1] > 15
+    assert set(guess_tags(slab, bonds, "surface")) <= {0, 1, 2}
+    chains.translate(chains.cell.array[:2].sum(axis=0) / 2)
+    chains.wrap()
+    chains.set_cell(chains.cell.array * [[3], [3], [1]])
+    assert kind_of(chains) == "wire"
+
+
+def test_an_adsorbate_beside_a_wire_does_not_make_it_touch_its_image() -> None:
+    tube = nanotube(4, 4, length=1, vacuum=5)
+    tube.pbc = True
+    tube += Atoms("He3", [[-2, 8, 0.5], [0.5, 8, 0.5], [tube.cell[0, 0] + 1, 8, 0.5]])
+    assert kind_of(tube) == "wire"
 
 
 def test_the_kind_does_not_depend_on_the_orientation_of_the_cell() -> None:

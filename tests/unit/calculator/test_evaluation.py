@@ -10,7 +10,8 @@ import torch
 from ase.build import molecule
 
 from jmp_calc.calculator import JMPCalculator, evaluation
-from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.calculator.evaluation import checked_settings
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from toys.models import TINY, build, smooth_model, spec
 
 
@@ -82,6 +83,13 @@ def test_a_mixed_list_is_computed_with_the_forces_of_each_head() -> None:
     assert [r["force_kind"] for r in found] == ["direct", "gradient", "direct"]
     np.testing.assert_array_equal(found[0]["forces"], found[2]["forces"])
     assert found[1]["forces"].shape == (5, 3)
+
+
+@pytest.mark.parametrize("tags", [2, [1.5, 2], ["2", "1"], [[1, 2]], None])
+def test_tags_that_are_not_one_whole_number_per_atom_are_refused(tags) -> None:
+    with pytest.raises(ArgumentError, match="or give one tag per atom, a whole number"):
+        checked_settings(None, tags, "float32")
+    assert checked_settings("direct", [2, 1], "float32") == "direct"
 
 
 def test_an_empty_list_has_no_results(smooth) -> None:

@@ -156,6 +156,15 @@ def test_elements_without_record_are_those_with_a_reference_or_all() -> None:
         check_elements(published_model(), Atoms("X"))
 
 
+@pytest.mark.parametrize("name", [None, "a"])
+def test_an_element_without_reference_beside_some_with_is_an_error(name) -> None:
+    model = build(TINY, spec("a", elements=ORGANIC, references={1: -13.0, 6: -1e3}))
+    choose(model, molecule("CH4"), name=name)
+    expected = "atom 0 is N, for which head 'a' of toy has no reference.*fit-references"
+    with pytest.raises(UnsupportedSystemError, match=expected):
+        choose(model, molecule("NH3"), name=name)
+
+
 def test_an_unknown_head_is_an_error_with_a_proposal() -> None:
     with pytest.raises(
         ArgumentError, match=r"'orgnic'; toy has.*did you mean 'organic'"

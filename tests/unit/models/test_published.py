@@ -370,6 +370,22 @@ def test_half_precision_becomes_single(tmp_path: Path) -> None:
     )
 
 
+HEAD = "output.out_energy.0.0"
+
+
+def test_a_mixture_of_precisions_becomes_the_best_of_them(tmp_path: Path) -> None:
+    def mix(content: dict[str, Any]) -> None:
+        state = content["state_dict"]
+        for name, dtype in (
+            ("embedding.atom_embedding", torch.half),
+            (HEAD, torch.double),
+        ):
+            state[f"{name}.weight"] = state[f"{name}.weight"].to(dtype)
+
+    model = load_published(write_tiny(tmp_path, mix), ema="none")
+    assert {v.dtype for v in model.state_dict().values()} == {torch.float64}
+
+
 def backbone(**settings: Any) -> Change:
     return lambda c: c["hyper_parameters"]["backbone"].update(settings)
 
@@ -418,6 +434,15 @@ def deep_list() -> list[Any]:
         (backbone(num_blocks=2), "tensors are missing: backbone.blocks.1"),
         (backbone(emb_size_rbf=7), "have another shape"),
         (backbone(qint_tags=["a"]), r"qint_tags in the file is \['a'\]"),
+        (backbone(qint_tags=[3]), r"qint_tags in the file is \[3\].*of 0, 1 and 2"),
+        (backbone(qint_tags="12"), r"qint_tags in the file is '12', should be a list"),
+        (backbone(absolute_rbf_cutoff=0), "absolute_rbf_cutoff is 0.0, should be posi"),
+        (
+            lambda c: c["state_dict"].update(
+                {k: v.long() for k, v in c["state_dict"].items() if "embedding" in k}
+            ),
+            r"weights are real numbers, and .*embedding\.weight.* hold whole ones",
+        ),
         (backbone(absolute_rbf_cutoff=deep_list()), "absolute_rbf_cutoff in the file"),
         (task(name="qm9"), "a task named 'qm9'; cutoffs are known for oc20, oc22, "),
         (task(name="oc22"), "a task named 'oc22'.*each once"),
@@ -427,6 +452,7 @@ def deep_list() -> list[Any]:
         (task(normalization={"y": {"std": 0}}), "std of y is 0.0, should be positive"),
         (task(normalization={"y": {"mean": float("nan")}}), "mean of y in the file is"),
         (task(normalization={"y": {"std": "2"}}), "std of y in the file is '2', not a"),
+        (task(normalization={"y": {"mean": 10**400}}), "mean of y in the file is 1000"),
         (
             lambda c: c["hyper_parameters"]["tasks"].pop(),
             "belongs to task 3, but only 3 task names are known",

@@ -175,6 +175,13 @@ def test_fields_of_a_record_are_found_in_its_state(
     assert fields_of(record) == fields
 
 
+def test_items_that_cannot_be_fields_are_left_out(tmp_path: Path) -> None:
+    filled = name_of("far.away", "Config") + b")R(]K\x01\x86" + short_text("a")
+    found = read_pickle(tmp_path, b"\x80\x02" + filled + b"K\x02\x86e.")
+    assert len(items_of(found)) == 2
+    assert fields_of(found) == {"a": 2}
+
+
 def test_fields_and_items_of_anything_else_are_empty() -> None:
     assert fields_of({"a": 1}) == {"a": 1}
     assert fields_of([1]) == {}
@@ -338,6 +345,15 @@ def test_a_key_that_takes_forever_to_hash_is_refused(
     assert time.monotonic() - start < 5
 
 
+def test_keys_of_one_hash_by_the_million_are_refused(tmp_path: Path) -> None:
+    collisions = {(2**61 - 1) * i: None for i in range(1, 1002)}
+    assert set(map(hash, collisions)) == {0}
+    with pytest.raises(CheckpointError, match=r"more than 1000 whole numbers of more"):
+        read_pickle(tmp_path, pickle.dumps(collisions, protocol=2))
+    few = dict(list(collisions.items())[:100])
+    assert read_pickle(tmp_path, pickle.dumps(few, protocol=2)) == few
+
+
 def test_a_long_flat_tuple_is_accepted(tmp_path: Path) -> None:
     data = pickle.dumps([tuple(range(1000)), ((1, 2), 3)], protocol=2)
     assert read_pickle(tmp_path, data) == [tuple(range(1000)), ((1, 2), 3)]
@@ -448,6 +464,32 @@ def test_numbers_must_not_be_compressed(tmp_path: Path) -> None:
         read_torch_file(tmp_path / "f.pt").load()
 
 
+def test_damage_of_the_archive_itself_is_an_error(tmp_path: Path) -> None:
+    data = tensor(b"K\x04\x85", b"K\x01\x85")
+    path = write_zip(tmp_path / "f.pt", data, data__0=b"\0" * 16)
+    whole = path.read_bytes()
+    entries = [i for i in range(len(whole)) if whole.startswith(b"PK\x01\x02", i)]
+    for entry in entries:
+        for offset in (-1, 2**31 - 1):
+            broken = bytearray(whole)
+            struct.pack_into("<i", broken, entry + 42, offset)
+            path.write_bytes(broken)
+            with pytest.raises(CheckpointError, match=r"damaged|outside of the file"):
+                read_torch_file(path).load()
+
+
+def test_a_damaged_compressed_member_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "f.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(1))
+        archive.writestr("archive/byteorder", b"little" * 9, zipfile.ZIP_DEFLATED)
+    whole = path.read_bytes()
+    start = whole.index(b"archive/byteorder") + len(b"archive/byteorder")
+    path.write_bytes(whole[:start] + b"\xff\xff" + whole[start + 2 :])
+    with pytest.raises(CheckpointError, match=r"zip archive is damaged .*invalid b"):
+        read_torch_file(path)
+
+
 def test_numbers_at_an_odd_place_are_copied(tmp_path: Path) -> None:
     numbers = struct.pack("<4f", 1, 2, 3, 4)
     for pad in (b"", b".", b"..", b"..."):
@@ -467,6 +509,7 @@ def test_numbers_at_an_odd_place_are_copied(tmp_path: Path) -> None:
         (b"K\x04\x85", b"K\x01K\x01\x86", 0, "is described wrongly"),
         (b"K\x04\x85", b"J\xff\xff\xff\xff\x85", 0, "is described wrongly"),
         (b"N", b"K\x01\x85", 0, "is described wrongly"),
+        (b"K\x01\x85", b"\x88\x85", 0, "is described wrongly"),
     ],
 )
 def test_a_tensor_outside_of_its_numbers_is_refused(

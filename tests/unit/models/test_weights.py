@@ -294,6 +294,25 @@ def test_a_newer_format_asks_for_an_upgrade(file: Path) -> None:
         (lambda h: h["heads"][1].update(references={"H": 1.0}), "has the key 'H'"),
         (lambda h: h["heads"][1].update(elements=3), r"elements is 3, should be tuple"),
         (lambda h: h["heads"][1].update(name="molecules"), "names must be distinct"),
+        (
+            lambda h: h["heads"][1].update(name="a.b"),
+            r"heads\[1\].name is 'a.b', whi",
+        ),
+        (lambda h: h["heads"][1].update(name="type"), "name is 'type', which cannot"),
+        (
+            lambda h: h["heads"][1].update(force_scale=0),
+            "force_scale is 0.0, should b",
+        ),
+        (lambda h: h["heads"][1]["graph"].update(radial_cutoff=-1), "radial_cutoff is"),
+        (
+            lambda h: h["heads"][0]["graph"].update(atom_atom_cutoff=-1),
+            "atom_atom cutoff is -1.0, should be positive",
+        ),
+        (lambda h: h["heads"][0].update(elements=[0]), "element of atomic number 0"),
+        (lambda h: h["heads"][0].update(references={"119": 1.0}), "atomic number 119"),
+        (lambda h: h["info"].update(name=3), "name in info must be text"),
+        (lambda h: h["info"].update(licence=None), "licence in info must be text"),
+        (lambda h: h["info"].update(training=[]), "training in info must be a mapping"),
     ],
 )
 def test_a_header_that_does_not_make_sense_is_refused(
@@ -306,6 +325,17 @@ def test_a_header_that_does_not_make_sense_is_refused(
 def test_a_field_with_a_default_may_be_absent(file: Path) -> None:
     changed = rewrite(file, lambda h: h["heads"][0].pop("is_default"))
     assert not load_weights(changed).heads["molecules"].is_default
+
+
+def test_weights_that_are_whole_numbers_are_refused(file: Path) -> None:
+    tensors = load_file(file)
+    tensors["embedding.weight"] = tensors["embedding.weight"].long()
+    save_file(tensors, file, {weights.METADATA_KEY: json.dumps(read_header(file))})
+    with pytest.raises(
+        CheckpointError,
+        match=r"1 are no real numbers: embedding\.weight holds torch\.int64",
+    ):
+        load_weights(file)
 
 
 def test_missing_and_extra_tensors_are_listed_up_to_five(file: Path) -> None:

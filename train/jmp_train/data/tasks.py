@@ -19,6 +19,8 @@ class TaskInfo:
     """Kind of structure."""
     level_of_theory: str
     """Method of the labels."""
+    coverage: str
+    """What the data cover, in words that complete "was trained on"."""
     licence: str
     """Licences of the data that shape the head."""
     is_default: bool = False
@@ -31,6 +33,10 @@ TASKS: dict[str, TaskInfo] = {
         datasets=("qm7x",),
         domain="molecule",
         level_of_theory="PBE0+MBD",
+        coverage=(
+            "single molecules of 4 to 23 atoms; "
+            "contacts between molecules are extrapolated"
+        ),
         licence="MIT (QM7-X: CC-BY-4.0)",
         is_default=True,
     ),
@@ -39,6 +45,10 @@ TASKS: dict[str, TaskInfo] = {
         datasets=("threebpa", "ani1x", "ani2x_diatomics", "s66x8"),
         domain="molecule",
         level_of_theory="ωB97X/6-31G(d)",
+        coverage=(
+            "a few molecules and dimers of small ones; "
+            "clusters and liquids are extrapolated"
+        ),
         licence="MIT",
     ),
     "oc20": TaskInfo(
@@ -46,6 +56,9 @@ TASKS: dict[str, TaskInfo] = {
         datasets=("oc20_relaxations",),
         domain="surface",
         level_of_theory="RPBE, VASP",
+        coverage=(
+            "16 relaxations of adsorbates on slabs; other surfaces are extrapolated"
+        ),
         licence="MIT (OC20: CC-BY-4.0)",
     ),
     "pbe": TaskInfo(
@@ -53,6 +66,9 @@ TASKS: dict[str, TaskInfo] = {
         datasets=("mlearn", "bo2_oxides"),
         domain="bulk",
         level_of_theory="PBE, VASP",
+        coverage=(
+            "crystals of Si, Mo, Cu and four BO2 oxides; other phases are extrapolated"
+        ),
         licence="BSD-3-Clause and MIT",
     ),
 }
