@@ -159,6 +159,14 @@ def test_export_of_a_folder_without_a_run_is_an_error(tmp_path, capsys) -> None:
     assert "there is no checkpoint" in capsys.readouterr().err
 
 
+def test_a_missing_package_is_named_with_its_extra(recipe, monkeypatch, capsys) -> None:
+    monkeypatch.delitem(sys.modules, "jmp_train.trainer", raising=False)
+    monkeypatch.delitem(sys.modules, "jmp_train.data.store", raising=False)
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    assert jmp_train("pretrain", recipe) == 2
+    assert "pip install 'jmp-calc[train]'" in capsys.readouterr().err
+
+
 def test_sigterm_saves_a_checkpoint_and_resume_finishes(
     stores, recipe, tmp_path
 ) -> None:

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from jmp_calc.cli import EXIT_INTERRUPTED, print_version, run_group
+from jmp_calc.cli import (
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    print_version,
+    run_group,
+)
 from jmp_calc.cli.options import field_help
 from jmp_train.config import TrainConfig
 
@@ -21,6 +26,9 @@ if TYPE_CHECKING:
     from jmp_train.trainer import StepResult, Trainer
 
 # Verbs import torch and the trainer when they are called, so that help is instant.
+
+TRAINING_PACKAGES = ("h5py", "lmdb", "scipy")
+"""Packages of the extra ``train``."""
 
 _HELP = field_help(TrainConfig)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -282,4 +290,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Words after the program's name; None takes those of the process.
     """
-    return run_group(jmp_train, "jmp-train", arguments)
+    try:
+        return run_group(jmp_train, "jmp-train", arguments)
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING_PACKAGES:
+            raise
+        print(
+            f"jmp-train: error: training needs {error.name}, which is not installed; "
+            "run: pip install 'jmp-calc[train]'",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
