@@ -39,7 +39,7 @@ def head_notes(
         tags: Its tags; None: 2 throughout.
     """
     return [
-        *_force_notes(choice),
+        *_force_notes(atoms, choice),
         *_domain_notes(atoms, choice),
         *_energy_notes(choice),
         *_rule_notes(atoms, choice, tags),
@@ -74,13 +74,16 @@ def _is_trivial(value: Any, trivial: int) -> bool:
     return bool(value == 0 or value == trivial)
 
 
-def _force_notes(choice: HeadChoice) -> Iterator[str]:
+def _force_notes(atoms: Atoms, choice: HeadChoice) -> Iterator[str]:
     spec = choice.spec
     if choice.forces == "direct":
         yield (
             "direct forces are not the gradient of the energy: energy is not conserved"
         )
-        yield "stress is the derivative of the energy and does not match these forces"
+        if atoms.pbc.all():
+            yield (
+                "stress is the derivative of the energy and does not match these forces"
+            )
     if choice.forces != spec.forces:
         yield (
             f"head {spec.name!r} was trained for {spec.forces} forces; its "
@@ -92,6 +95,11 @@ def _domain_notes(atoms: Atoms, choice: HeadChoice) -> Iterator[str]:
     spec = choice.spec
     if spec.coverage:
         yield f"head {spec.name!r} was trained on {spec.coverage}"
+    if not spec.elements:
+        yield (
+            f"the weights do not say which elements head {spec.name!r} was trained on: "
+            "make sure that it has seen those of the structure"
+        )
     if choice.kind != spec.domain:
         yield (
             f"the structure is a {choice.kind} and head {spec.name!r} was trained on "
@@ -129,10 +137,11 @@ def _rule_notes(
     rules = choice.spec.graph
     if tags is not None and rules.quadruplet_tags is not None:
         count = np.bincount(tags, minlength=3)
-        yield (
-            f"tags: {count[0]} sub-surface (0), {count[1]} surface (1), {count[2]} "
-            "adsorbate or other (2) atoms"
-        )
+        if count[2] < len(atoms):
+            yield (
+                f"tags: {count[0]} sub-surface (0), {count[1]} surface (1), {count[2]} "
+                "adsorbate or other (2) atoms"
+            )
     limits = rules.neighbor_limits
     if limits is None:
         return

@@ -78,6 +78,11 @@ class ModelOptions:
     """Where to compute: cpu, cuda or cuda:1 (the second GPU)."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of the network."""
+    tags: Literal["auto", "atoms"] = "auto"
+    """OC20 tags, for published weights: auto finds them from the geometry, atoms takes
+    those of the file (0 sub-surface, 1 surface, 2 adsorbate)."""
+    offline: bool = False
+    """Fail rather than download weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +156,7 @@ class Source:
     def _unreadable(self, error: Exception) -> DataError:
         return DataError(
             f"cannot read structure {self.frame} of {self.path} "
-            f"({type(error).__name__}: {error}); any "
+            f"({str(error) or 'no structure found'}); any "
             f"format that ASE knows will do, such as {COMMON_FORMATS}; "
             "'ase info --formats' lists them all"
         )
@@ -280,9 +285,10 @@ def _options(
             "--" + field.name.replace("_", "-"),
             *([aliases[field.name]] if field.name in aliases else []),
             field.name,
+            is_flag=type_of[field.name] is bool,
             type=_click_type(type_of[field.name], choices.get(field.name)),
             default=field.default,
-            show_default=field.default is not None,
+            show_default=field.default is not None and field.default is not False,
             help=help_of[field.name],
         )
         for field in dataclasses.fields(settings)

@@ -54,6 +54,8 @@ def build_calculator(options: ModelOptions) -> Any:
         forces=options.forces,
         device=options.device,
         dtype=options.dtype,
+        tags=options.tags,
+        offline=options.offline,
     )
 
 

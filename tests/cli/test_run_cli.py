@@ -102,6 +102,24 @@ def test_options_reach_model_and_settings(asked, slab):
     assert len(read("here/slab-traj.xyz", index=":")) == 2
 
 
+def test_tags_and_offline_reach_the_calculator(monkeypatch) -> None:
+    from jmp_calc.cli.run import build_calculator
+
+    given = {}
+    monkeypatch.setattr(
+        "jmp_calc.calculator.JMPCalculator",
+        lambda model, **settings: given.update(settings),
+    )
+    build_calculator(ModelOptions(tags="atoms", offline=True))
+    assert (given["tags"], given["offline"]) == ("atoms", True)
+
+
+def test_offline_without_the_file_makes_no_download(slab, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("JMP_CALC_HOME", str(slab.parent / "home"))
+    assert run(slab, "--model", "jmp-small", "--offline") == 2
+    assert "offline" in capsys.readouterr().err
+
+
 def test_without_out_each_run_gets_a_new_folder(asked, slab):
     assert run(slab, "--steps", 1) == 0
     assert run(slab, "--steps", 1) == 0
@@ -255,7 +273,7 @@ def test_help_of_run_tells_default_and_unit_of_every_setting(capsys):
         for field in dataclasses.fields(cls):
             assert f"--{field.name.replace('_', '-')}" in text
             assert field_help(cls)[field.name] in text
-            if field.default is not None:
+            if field.default is not None and field.default is not False:
                 assert f"[default: {field.default}]" in text
 
 

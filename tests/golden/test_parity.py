@@ -37,7 +37,11 @@ def test_a_case_of_the_whole_set_is_reproduced(path: Path) -> None:
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
     """A copy of a case and its weights in another place."""
-    path = HERE / "gradient__co_diatomic.npz"
+    return copy_of("gradient__co_diatomic", tmp_path)
+
+
+def copy_of(case: str, tmp_path: Path) -> Path:
+    path = HERE / f"{case}.npz"
     weights = str(compare.load_case(path)["weights_file"])
     for name in (path.name, weights):
         (tmp_path / name).write_bytes((HERE / name).read_bytes())
@@ -75,6 +79,16 @@ def test_a_relative_change_beyond_the_tolerance_is_found(
     assert compare.main([str(outside), str(change(outside, name, 1 + 1e-9))]) == 1
     assert "BEYOND" in capsys.readouterr().out
     assert compare.main([str(change(outside, name, 1 + 1e-13))]) == 0
+
+
+@pytest.mark.parametrize(("name", "factor"), [("energy", 1 + 1e-9), ("forces", 1.01)])
+def test_a_change_is_found_where_neighbours_tie(
+    tmp_path: Path, name: str, factor: float
+) -> None:
+    """The noise stored with that case is that of ties; stored graphs have none."""
+    case = copy_of("direct__cu_fcc_tied", tmp_path)
+    assert compare.main([str(case)]) == 0
+    assert compare.main([str(change(case, name, factor))]) == 1
 
 
 def test_a_missing_number_is_beyond_any_tolerance(outside: Path) -> None:

@@ -118,14 +118,7 @@ def test_the_gradient_of_a_force_loss_is_its_slope_in_every_parameter_group(
     )
     gradients = torch.autograd.grad(force_matching_loss(model, ethanol), parameters)
     generator = torch.Generator().manual_seed(0)
-    for part in (
-        "embedding",
-        "bases",
-        "blocks.0",
-        "blocks.1",
-        "outputs",
-        "head_layers",
-    ):
+    for part in PARTS:
         mine = [
             (p, g, torch.randn(p.shape, generator=generator, dtype=p.dtype))
             for n, p, g in zip(names, parameters, gradients, strict=True)
