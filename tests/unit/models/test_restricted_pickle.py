@@ -132,7 +132,10 @@ def test_an_unknown_class_is_recorded_and_not_imported(
 def test_a_path_is_a_record_of_its_parts(tmp_path: Path) -> None:
     torch.save({"p": PurePosixPath("data/oc20")}, tmp_path / "f.pt")
     found = read_torch_file(tmp_path / "f.pt")["p"]
-    assert (found.origin, found.args) == ("pathlib.PurePosixPath", ("data", "oc20"))
+    # Python 3.13 writes another module and the path in one piece
+    assert found.origin.startswith("pathlib.")
+    assert found.origin.endswith(".PurePosixPath")
+    assert "/".join(found.args) == "data/oc20"
 
 
 class Box(dict[str, int]):
