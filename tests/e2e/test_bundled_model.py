@@ -1,0 +1,66 @@
+"""The bundled jmp-nano is what its files say it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jmp_calc import load_model
+from jmp_calc.models.weights import weights_hash
+from jmp_calc.pretrained import locate
+from jmp_train.data.store import Store
+from jmp_train.data.tasks import TASKS
+from jmp_train.prepare import prepare
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def training() -> dict[str, Any]:
+    """The training summary in the header."""
+    summary: dict[str, Any] = load_model("jmp-nano").info["training"]
+    return summary
+
+
+def test_it_is_small_and_free() -> None:
+    path = locate("jmp-nano")
+    assert path.stat().st_size < 12e6
+    assert load_model("jmp-nano").info["licence"] == "MIT"
+
+
+def test_it_has_a_head_for_every_task(training) -> None:
+    model = load_model("jmp-nano")
+    assert list(model.heads) == list(TASKS)
+    assert set(training["tasks"]) == set(TASKS)
+
+
+def test_all_its_forces_are_gradients_under_the_smooth_rules() -> None:
+    for spec in load_model("jmp-nano").heads.values():
+        assert spec.forces == "gradient"
+        assert spec.graph.rules == "smooth"
+        assert spec.references is not None
+
+
+def test_its_measured_errors_are_those_of_the_benchmark(training) -> None:
+    (path,) = (ROOT / "benchmarks" / "results").glob("accuracy_nano_*.json")
+    values = json.loads(path.read_text(encoding="utf-8"))["values"]
+    assert values["weights_sha256"] == weights_hash(locate("jmp-nano"))
+    for task, errors in values["tasks"].items():
+        assert training["test"][task] == pytest.approx(errors, rel=1e-3)
+
+
+@pytest.mark.skipif(
+    not DATA.is_dir(), reason="the reference data are not beside the project"
+)
+def test_it_was_trained_on_the_stores_that_leave_out_what_is_kept(
+    training, tmp_path
+) -> None:
+    """Fingerprints tie the weights to data that other tests show to be clean."""
+    made = {p.task: p for p in prepare(DATA, tmp_path) if p.split == "train"}
+    for task, facts in training["tasks"].items():
+        assert facts["n_systems"] == made[task].statistics.n_systems
+        assert facts["fingerprint"] == Store(made[task].path).header["fingerprint"]
