@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -151,7 +152,22 @@ def save_config(config: TrainConfig, path: Path) -> None:
         path: The file.
     """
     text = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
-    path.write_text(text, encoding="utf-8")
+    replace_text(path, text)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file in one piece: a reader finds the old one or the new one.
+
+    Args:
+        path: The file; its folder exists.
+        text: Its whole content.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from jmp_train.config_file import replace_text
 from jmp_train.metrics import TaskErrors
 
 CHECKPOINT = "checkpoint.pt"
@@ -97,4 +98,4 @@ class RunLog:
             facts: Plain data.
         """
         text = json.dumps(facts, indent=2, ensure_ascii=False)
-        (self.folder / name).write_text(text + "\n", encoding="utf-8")
+        replace_text(self.folder / name, text + "\n")
