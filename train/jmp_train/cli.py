@@ -85,8 +85,17 @@ def prepare(*, root: Path, out: Path, tasks: tuple[str, ...]) -> None:
 @click.option("--stores", type=_FOLDER, help="Folder of the stores from data prepare.")
 @click.option("--out", type=_FOLDER, help=_HELP["out"])
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-@click.option("--max-steps", type=click.IntRange(1), help=_HELP["max_steps"])
-@click.option("--max-minutes", type=float, help=_HELP["max_minutes"])
+@click.option(
+    "--max-steps",
+    type=click.IntRange(1),
+    help="Optimizer steps of the run and of its schedule; by default as in the recipe.",
+)
+@click.option(
+    "--max-minutes",
+    type=float,
+    help="Stop with a checkpoint after so many minutes; by default when all steps are "
+    "done.",
+)
 @click.option("--seed", type=int, help=_HELP["seed"])
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), help=_HELP["device"]
