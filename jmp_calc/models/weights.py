@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +22,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from jmp_calc.errors import ArgumentError, CheckpointError
+from jmp_calc.files import replacing
 from jmp_calc.models.config import HeadSpec, ModelConfig
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.models.records import record_from_json
@@ -80,16 +80,12 @@ def save_weights(model: JMPModel, path: Path) -> None:
         ) from error
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         # The library makes files that only their owner can read; keep the usual mode.
         partial.touch()
         mode = partial.stat().st_mode
         safetensors.torch.save_file(tensors, partial, metadata={METADATA_KEY: text})
         partial.chmod(mode)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_weights(path: Path) -> JMPModel:

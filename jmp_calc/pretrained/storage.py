@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from jmp_calc.errors import DownloadError
+from jmp_calc.files import replacing
 from jmp_calc.pretrained.table import BUNDLED, Pretrained
 from jmp_calc.pretrained.transfer import RangeDownloader
 
@@ -293,11 +294,10 @@ def _record(path: Path, *, sha256: str, url: str | None) -> Record:
 
 
 def _write_record(path: Path, record: Record) -> None:
-    target = _record_of(path)
-    new = target.with_name(f"{target.name}.{os.getpid()}.new")
+    text = json.dumps(asdict(record), indent=1) + "\n"
     try:
-        new.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-        os.replace(new, target)
+        with replacing(_record_of(path)) as new:
+            new.write_text(text, encoding="utf-8")
     except OSError as error:
         # a shared folder that only its owner writes to: nothing is lost but time
         logger.info("cannot record the hash of %s: %s", path, error)

@@ -25,6 +25,7 @@ from ase.io.extxyz import write_extxyz
 from ase.io.trajectory import TrajectoryWriter
 
 from jmp_calc.errors import ArgumentError, DataError
+from jmp_calc.files import replacing
 from jmp_calc.sim.observables import Observables, Snapshot
 from jmp_calc.sim.settings import TRAJECTORY_FORMATS
 
@@ -288,13 +289,8 @@ def save_summary(summary: Mapping[str, Any], path: Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with writing(path):
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with writing(path), replacing(path) as new:
+        new.write_text(text, encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

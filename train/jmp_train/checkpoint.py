@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jmp_calc.errors import ArgumentError, CheckpointError
+from jmp_calc.files import replacing
 from jmp_train.config import TrainConfig
 from jmp_train.config_file import from_plain, result_settings, to_plain
 from jmp_train.normalize import TaskStatistics
@@ -84,15 +85,10 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "average": checkpoint.average,
         "optimizer": checkpoint.optimizer,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as new, new.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 import yaml
 
 from jmp_calc.errors import ArgumentError, did_you_mean
+from jmp_calc.files import replacing
 from jmp_train.config import TrainConfig
 
 T = TypeVar("T")
@@ -152,22 +152,8 @@ def save_config(config: TrainConfig, path: Path) -> None:
         path: The file.
     """
     text = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
-    replace_text(path, text)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file in one piece: a reader finds the old one or the new one.
-
-    Args:
-        path: The file; its folder exists.
-        text: Its whole content.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8")
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from jmp_train.config_file import replace_text
+from jmp_calc.files import replacing
 from jmp_train.metrics import TaskErrors
 
 CHECKPOINT = "checkpoint.pt"
@@ -98,4 +98,5 @@ class RunLog:
             facts: Plain data.
         """
         text = json.dumps(facts, indent=2, ensure_ascii=False)
-        replace_text(self.folder / name, text + "\n")
+        with replacing(self.folder / name) as new:
+            new.write_text(text + "\n", encoding="utf-8")

@@ -12,7 +12,6 @@ from jmp_train.config_file import (
     config_hash,
     from_plain,
     load_config,
-    replace_text,
     result_settings,
     save_config,
     to_plain,
@@ -113,20 +112,3 @@ def test_settings_have_dotted_names(config) -> None:
     assert flat["data.tasks.1.name"] == "pbe"
     assert flat["optim.betas.1"] == 0.95
     assert "data.stores" not in flat
-
-
-def test_a_file_that_cannot_be_written_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "summary.json"
-    path.write_text("old")
-
-    def full(self: Path, *_: object, **__: object) -> int:
-        self.touch()
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space left"):
-        replace_text(path, "new")
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
