@@ -91,8 +91,7 @@ class VerbGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
 
 
-def print_version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:
-    """Print the version and exit, as callback of an option ``--version``."""
+def _print_version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:
     if not is_asked:
         return
     from importlib import metadata
@@ -105,19 +104,22 @@ def print_version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> Non
     ctx.exit()
 
 
-@click.group(
-    name="jmp-md",
-    cls=VerbGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@click.option(
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""Context settings of every command."""
+
+version_option = click.option(
     "--version",
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=print_version,
+    callback=_print_version,
     help="Print the version and exit.",
 )
+"""Decorator that gives a command ``--version``."""
+
+
+@click.group(name="jmp-md", cls=VerbGroup, context_settings=CONTEXT)
+@version_option
 def jmp_md() -> None:
     """Simulations with JMP models. See 'jmp-md VERB --help'."""
 

@@ -11,6 +11,7 @@ import yaml
 from ase.data import chemical_symbols
 
 from jmp_calc.errors import CheckpointError
+from jmp_calc.files import file_hash
 from jmp_calc.models.config import SIZES, GraphRules
 from jmp_calc.pretrained.loading import OUR_SUFFIX
 from jmp_calc.pretrained.table import Pretrained
@@ -83,7 +84,7 @@ def _read(path: Path) -> dict[str, Any]:
             "config": asdict(config),
             "heads": [asdict(spec) for spec in heads],
             "units": header["units"],
-            "info": {**header["info"], "weights_sha256": weights.weights_hash(path)},
+            "info": {**header["info"], "weights_sha256": file_hash(path)},
         }
     from jmp_calc.models.published import load_published
 

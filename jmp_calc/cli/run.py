@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import shlex
 import signal
@@ -26,6 +25,7 @@ from jmp_calc.cli.options import (
     source_argument,
 )
 from jmp_calc.errors import ArgumentError
+from jmp_calc.files import file_hash
 from jmp_calc.sim.ensembles import ENSEMBLES, usual_timestep_fs
 from jmp_calc.sim.md import MDResult, run_md
 from jmp_calc.sim.observables import Observables
@@ -143,12 +143,10 @@ def run(
 
 def _inputs(source: Source) -> dict[str, Any]:
     words = click.get_current_context().meta.get(WORDS, [])
-    with source.path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "file": source.path,
         "frame": source.frame,
-        "sha256": sha256,
+        "sha256": file_hash(source.path),
         "command": shlex.join(["jmp-md", *words]),
         "working_folder": Path.cwd(),
     }

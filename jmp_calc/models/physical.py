@@ -29,6 +29,21 @@ def reference_energies(
     return table.to(graph.numbers.device)[graph.system_index, graph.numbers]
 
 
+def system_references(
+    graph: AtomGraph, specs: Sequence[HeadSpec]
+) -> Float[Tensor, " systems"]:
+    """Return the sum of the reference energies of each system, eV.
+
+    Args:
+        graph: The batch.
+        specs: The head of each system.
+    """
+    of_atoms = reference_energies(graph, specs)
+    return of_atoms.new_zeros(graph.n_systems).index_add(
+        0, graph.system_index, of_atoms
+    )
+
+
 def to_physical(
     prediction: Prediction,
     graph: AtomGraph,

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from jmp_calc.errors import ArgumentError, CheckpointError, did_you_mean
+from jmp_calc.files import file_hash
 from jmp_calc.models.config import GraphRules, HeadSpec, L, ModelConfig, S
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.models.published_names import COUNTERS
@@ -45,7 +46,6 @@ from jmp_calc.models.state_dict import (
     published_names_to_ours,
     published_to_ours,
 )
-from jmp_calc.models.weights import weights_hash
 
 Ema = Literal["full", "paper", "none"]
 """Which weights: the running average everywhere; the mixture that the published loader
@@ -107,7 +107,7 @@ def load_published(path: Path, *, ema: Ema = "full") -> JMPModel:
         "citation": CITATION,
         "training": {"tasks": list(model.heads), "ema": ema},
         "path": str(path),
-        "weights_sha256": weights_hash(path),
+        "weights_sha256": file_hash(path),
     }
     return model
 

@@ -7,7 +7,6 @@ the file alone; nothing is unpickled.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from jmp_calc.errors import ArgumentError, CheckpointError
-from jmp_calc.files import replacing
+from jmp_calc.files import file_hash, replacing
 from jmp_calc.models.config import HeadSpec, ModelConfig
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.models.records import record_from_json
@@ -112,7 +111,7 @@ def load_weights(path: Path) -> JMPModel:
         raise CheckpointError(f"{path}: {error}") from error
     model.info = {"name": path.stem, "licence": "not stated", "training": {}}
     model.info |= header["info"]
-    model.info |= {"path": str(path), "weights_sha256": weights_hash(path)}
+    model.info |= {"path": str(path), "weights_sha256": file_hash(path)}
     return model
 
 
@@ -165,16 +164,6 @@ def specs_of(header: Mapping[str, Any]) -> tuple[ModelConfig, list[HeadSpec]]:
     for i, spec in enumerate(heads):
         _check_head(spec, where=f"heads[{i}]")
     return config, heads
-
-
-def weights_hash(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits.
-
-    Args:
-        path: Any file.
-    """
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from jmp_calc.errors import DownloadError
-from jmp_calc.files import replacing
+from jmp_calc.files import file_hash, replacing
 from jmp_calc.pretrained.table import BUNDLED, Pretrained
 from jmp_calc.pretrained.transfer import RangeDownloader
 
@@ -165,8 +165,6 @@ def verify(model: Pretrained, *, reads_always: bool = True) -> Record:
     Raises:
         DownloadError: If the file is missing or is not what it was at first.
     """
-    import pooch
-
     path = path_of(model)
     if not path.is_file():
         raise DownloadError(
@@ -184,7 +182,7 @@ def verify(model: Pretrained, *, reads_always: bool = True) -> Record:
         if found.st_mtime_ns == record.verified_mtime_ns:
             return record
         logger.info("%s was touched since the last check, reading it", path)
-    sha256 = pooch.file_hash(str(path), alg="sha256")
+    sha256 = file_hash(path)
     if record is None:
         record = _record(path, sha256=sha256, url=None)
     elif sha256 != record.sha256:

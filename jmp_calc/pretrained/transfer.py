@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jmp_calc.errors import DownloadError
+from jmp_calc.files import file_hash
 
 if TYPE_CHECKING:
     # imported only for a download, because it takes longer than listing models
@@ -235,8 +236,6 @@ class RangeDownloader:
 
     def _verify(self, url: str) -> None:
         """Check size and hash; what is wrong is not kept."""
-        import pooch
-
         size = self._read_progress().size_bytes or self.size_bytes
         if size is not None and self.received != size:
             got = self.received
@@ -245,7 +244,7 @@ class RangeDownloader:
                 f"{got} bytes of {self.label} arrived instead of {size}; nothing was "
                 "kept; run this again"
             )
-        self.sha256 = pooch.file_hash(str(self.part), alg="sha256")
+        self.sha256 = file_hash(self.part)
         if self.expected_sha256 not in (None, self.sha256):
             self._discard()
             raise DownloadError(

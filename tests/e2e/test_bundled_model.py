@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jmp_calc import load_model
-from jmp_calc.models.weights import weights_hash
+from jmp_calc.files import file_hash
 from jmp_calc.pretrained import locate
 from jmp_train.data.store import Store
 from jmp_train.data.tasks import TASKS
@@ -48,7 +48,7 @@ def test_all_its_forces_are_gradients_under_the_smooth_rules() -> None:
 def test_its_measured_errors_are_those_of_the_benchmark(training) -> None:
     (path,) = (ROOT / "benchmarks" / "results").glob("accuracy_nano_*.json")
     values = json.loads(path.read_text(encoding="utf-8"))["values"]
-    assert values["weights_sha256"] == weights_hash(locate("jmp-nano"))
+    assert values["weights_sha256"] == file_hash(locate("jmp-nano"))
     for task, errors in values["tasks"].items():
         assert training["test"][task] == pytest.approx(errors, rel=1e-3)
 

@@ -16,7 +16,8 @@ from jmp_train.config import DataConfig, OptimConfig, TaskConfig, TrainConfig
 from jmp_train.data.store import Store
 from jmp_train.export import export_weights
 from jmp_train.metrics import evaluate_model
-from jmp_train.trainer import Trainer, Watcher, open_dataset
+from jmp_train.progress import Watcher
+from jmp_train.trainer import Trainer, open_dataset
 from toys.training import (
     RULES,
     statistics_of,

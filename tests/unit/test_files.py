@@ -1,12 +1,13 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and their hashes."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
-from jmp_calc.files import replacing
+from jmp_calc.files import file_hash, replacing
 
 
 @pytest.fixture
@@ -34,3 +35,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(old: Path) -> None:
         full_disk()
     assert old.read_text() == "old"
     assert list(old.parent.iterdir()) == [old]
+
+
+def test_the_hash_of_a_file_is_its_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_hash(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()

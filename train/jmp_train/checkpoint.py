@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 from collections.abc import Mapping
@@ -167,13 +166,3 @@ def check_same_run(
             f"{len(differing)} in all. Resume with the same ones, or start in another "
             "folder"
         )
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file.
-
-    Args:
-        path: The file.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

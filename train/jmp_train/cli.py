@@ -14,16 +14,18 @@ import click
 from tqdm import tqdm
 
 from jmp_calc.cli import (
+    CONTEXT,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
-    print_version,
     run_group,
+    version_option,
 )
 from jmp_calc.cli.options import field_help
 from jmp_train.config import TrainConfig
 
 if TYPE_CHECKING:
-    from jmp_train.trainer import StepResult, Trainer
+    from jmp_train.progress import StepResult
+    from jmp_train.trainer import Trainer
 
 # Verbs import torch and the trainer when they are called, so that help is instant.
 
@@ -34,18 +36,8 @@ _HELP = field_help(TrainConfig)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
-@click.group(
-    name="jmp-train",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=print_version,
-    help="Print the version and exit.",
-)
+@click.group(name="jmp-train", context_settings=CONTEXT)
+@version_option
 def jmp_train() -> None:
     """Train JMP models. See 'jmp-train VERB --help'."""
 
@@ -231,7 +223,7 @@ class _Progress:
     """Shows a run: a bar with losses, and a line for each validation."""
 
     def __init__(self, trainer: Trainer, stopper: _Stopper) -> None:
-        from jmp_train.trainer import Watcher
+        from jmp_train.progress import Watcher
 
         self._bar = tqdm(
             total=trainer.plan.n_steps,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jmp_calc.models.config import ForceKind
 from jmp_calc.models.jmp import JMPModel, Prediction
-from jmp_calc.models.physical import reference_energies, to_physical
+from jmp_calc.models.physical import system_references, to_physical
 from jmp_train.data.batches import GraphDataset, TrainingBatch, build_loader
 
 FIXED_TAG = 0
@@ -77,9 +77,7 @@ class ErrorMeter:
         """
         graph = batch.graph
         specs = [model.heads[name] for name in batch.head]
-        reference = torch.zeros_like(batch.energy).index_add(
-            0, graph.system_index, reference_energies(graph, specs)
-        )
+        reference = system_references(graph, specs)
         energy = (prediction.energy - batch.energy).abs()
         baseline = (batch.energy - reference).abs() / batch.n_atoms
         per_system = torch.stack([energy, energy / batch.n_atoms, baseline])

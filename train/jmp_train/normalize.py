@@ -50,32 +50,6 @@ class TaskStatistics:
         """
         return self.force_rms or self.energy_std or 1.0
 
-    def reference(self, numbers: Int[np.ndarray, " atoms"]) -> float:
-        """Return the sum of the reference energies of these atoms, eV.
-
-        Raises:
-            DataError: If an element has no reference.
-        """
-        try:
-            return float(sum(self.references[int(z)] for z in numbers))
-        except KeyError as error:
-            raise DataError(
-                f"no reference energy for element {error.args[0]}; the training part "
-                f"has elements {', '.join(map(str, self.elements))}"
-            ) from None
-
-    def normalize_energy(
-        self, energy: float, numbers: Int[np.ndarray, " atoms"]
-    ) -> float:
-        """Return an energy label in network units."""
-        return (energy - self.reference(numbers)) / self.energy_scale
-
-    def restore_energy(
-        self, energy: float, numbers: Int[np.ndarray, " atoms"]
-    ) -> float:
-        """Return the energy in eV of a value in network units."""
-        return energy * self.energy_scale + self.reference(numbers)
-
     def to_json(self) -> dict[str, Any]:
         """Return plain data for a file."""
         return {

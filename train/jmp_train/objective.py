@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jmp_calc.models.jmp import JMPModel
-from jmp_calc.models.physical import reference_energies
+from jmp_calc.models.physical import system_references
 from jmp_train.config import TrainConfig
 from jmp_train.data.batches import TrainingBatch
 from jmp_train.losses import LossTerms, energy_force_loss
@@ -97,10 +97,7 @@ class Objective:
         force_scale = energy_scale
         if self.config.forces == "direct":
             force_scale = batch.energy.new_tensor([spec.force_scale for spec in specs])
-        reference = torch.zeros_like(batch.energy).index_add(
-            0, of, reference_energies(graph, specs)
-        )
-        energy = (batch.energy - reference) / energy_scale
+        energy = (batch.energy - system_references(graph, specs)) / energy_scale
         return energy, batch.forces / force_scale[of][:, None]
 
     def step_gradients(

@@ -38,9 +38,7 @@ from jmp_train.optim import (
     learning_rate,
 )
 from jmp_train.plan import Step, TrainingPlan
-from jmp_train.progress import RunResult, StopReason
-from jmp_train.progress import StepResult as StepResult
-from jmp_train.progress import Watcher as Watcher
+from jmp_train.progress import RunResult, StepResult, StopReason, Watcher
 from jmp_train.runlog import (
     CHECKPOINT,
     CONFIG,

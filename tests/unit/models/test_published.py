@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from jmp_calc.errors import ArgumentError, CheckpointError
+from jmp_calc.files import file_hash
 from jmp_calc.graph.build import graph_from_arrays
 from jmp_calc.models import published
 from jmp_calc.models.config import NANO, GraphRules, HeadSpec
@@ -23,7 +24,7 @@ from jmp_calc.models.published import load_published
 from jmp_calc.models.published_tasks import TASKS
 from jmp_calc.models.state_dict import ours_to_published
 from jmp_calc.models.torch_archive import TorchArchive
-from jmp_calc.models.weights import load_weights, save_weights, weights_hash
+from jmp_calc.models.weights import load_weights, save_weights
 
 SHARED = Path(__file__).parents[4] / "shared" / "parity" / "published_layout"
 RELATIVE = 1e-10
@@ -286,7 +287,7 @@ def test_info_names_file_licence_and_paper(file: Path) -> None:
     assert (info["name"], info["licence"]) == ("own", "CC-BY-NC-4.0")
     assert "2310.16802" in info["citation"]
     assert info["training"] == {"tasks": list(TASKS), "ema": "paper"}
-    assert (info["path"], info["weights_sha256"]) == (str(file), weights_hash(file))
+    assert (info["path"], info["weights_sha256"]) == (str(file), file_hash(file))
 
 
 def test_a_published_model_can_be_kept_as_a_weights_file(

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jmp_calc.errors import ArgumentError, CheckpointError
+from jmp_calc.files import file_hash
 from jmp_calc.graph.build import graph_from_arrays
 from jmp_calc.models import weights
 from jmp_calc.models.config import NANO, GraphRules, HeadSpec
@@ -25,7 +26,6 @@ from jmp_calc.models.weights import (
     load_weights,
     read_header,
     save_weights,
-    weights_hash,
 )
 
 TINY = replace(
@@ -130,7 +130,7 @@ def test_info_comes_back_with_path_and_hash(file: Path) -> None:
     assert info["training"] == {"steps": 3}
     assert (info["name"], info["licence"]) == ("tiny", "MIT")
     assert info["path"] == str(file)
-    assert info["weights_sha256"] == weights_hash(file)
+    assert info["weights_sha256"] == file_hash(file)
 
 
 def test_info_has_name_licence_and_training_even_if_none_were_given(
@@ -148,7 +148,7 @@ def test_path_and_hash_do_not_travel_into_the_next_file(
 ) -> None:
     save_weights(load_weights(file), tmp_path / "again.safetensors")
     assert "path" not in read_header(tmp_path / "again.safetensors")["info"]
-    assert weights_hash(tmp_path / "again.safetensors") == weights_hash(file)
+    assert file_hash(tmp_path / "again.safetensors") == file_hash(file)
 
 
 def test_header_states_version_and_units(file: Path) -> None:
@@ -187,7 +187,7 @@ def test_info_that_is_not_json_cannot_be_saved(model: JMPModel, tmp_path: Path) 
 def test_a_failed_save_keeps_the_old_file_and_leaves_no_other(
     model: JMPModel, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = weights_hash(file)
+    before = file_hash(file)
 
     def fail(_tensors: Any, path: Path, **_rest: Any) -> None:
         path.write_bytes(b"half")
@@ -196,7 +196,7 @@ def test_a_failed_save_keeps_the_old_file_and_leaves_no_other(
     monkeypatch.setattr(weights.safetensors.torch, "save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         save_weights(model, file)
-    assert weights_hash(file) == before
+    assert file_hash(file) == before
     assert list(file.parent.iterdir()) == [file]
 
 

@@ -85,7 +85,6 @@ def test_a_batch_moves_as_a_whole(dataset) -> None:
 def test_the_cache_keeps_as_many_graphs_as_it_may(toy_stores) -> None:
     stores = open_stores(toy_stores, list(TOY_TASKS), "train")
     dataset = GraphDataset(stores, dict.fromkeys(TOY_TASKS, RULES), cache=2)
-    dataset.preload()
     assert dataset[0] is dataset[0]
     assert dataset[1] is dataset[1]
     assert dataset[2] is not dataset[2]

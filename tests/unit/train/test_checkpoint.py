@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 from dataclasses import replace
@@ -14,7 +13,6 @@ from jmp_train.checkpoint import (
     Checkpoint,
     Position,
     check_same_run,
-    file_hash,
     load_checkpoint,
     save_checkpoint,
 )
@@ -138,8 +136,3 @@ def test_other_settings_and_other_samples_are_listed(checkpoint) -> None:
     message = r"seed was 0 and is 5; the store of qm7x has other samples; 2 in all"
     with pytest.raises(ArgumentError, match=message):
         check_same_run(checkpoint, config, {"qm7x": "xyz"})
-
-
-def test_the_hash_of_a_file_is_its_sha256(tmp_path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert file_hash(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()

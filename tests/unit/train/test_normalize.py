@@ -70,12 +70,6 @@ def statistics(**changes: object) -> TaskStatistics:
     return TaskStatistics(**(fields | changes))
 
 
-def test_energies_are_referenced_then_divided_by_the_force_scale() -> None:
-    network = statistics().normalize_energy(-2060.0, WATER)
-    assert network == pytest.approx((-2060 + 2040 + 26) / 1.5)
-    assert statistics().restore_energy(network, WATER) == pytest.approx(-2060.0)
-
-
 def test_a_task_without_forces_is_scaled_by_its_energies() -> None:
     assert statistics(force_rms=0.0).energy_scale == 3.0
     assert statistics(force_rms=0.0, energy_std=0.0).energy_scale == 1.0
@@ -83,11 +77,6 @@ def test_a_task_without_forces_is_scaled_by_its_energies() -> None:
 
 def test_statistics_survive_json() -> None:
     assert TaskStatistics.from_json(statistics().to_json()) == statistics()
-
-
-def test_an_element_without_reference_is_an_error_that_lists_those_there_are() -> None:
-    with pytest.raises(DataError, match=r"element 6; the training part has .* 1, 8"):
-        statistics().reference(METHANE)
 
 
 def test_a_missing_field_is_an_error_that_names_it() -> None:

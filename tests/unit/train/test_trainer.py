@@ -12,7 +12,8 @@ from jmp_calc.errors import ArgumentError, CheckpointError, DataError
 from jmp_calc.graph.batch import collate
 from jmp_train.config import OptimConfig, TrainConfig
 from jmp_train.data.batches import TrainingBatch, build_loader, join_batches
-from jmp_train.trainer import Trainer, Watcher
+from jmp_train.progress import Watcher
+from jmp_train.trainer import Trainer
 from toys.training import toy_config
 
 OPTIM = OptimConfig(

@@ -111,14 +111,6 @@ class GraphDataset(Dataset[TrainingBatch]):
             return by_atoms
         return np.maximum(by_atoms, self.n_pairs / max_pairs)
 
-    def preload(self) -> None:
-        """Build every graph now, as far as the cache goes.
-
-        Worker processes that are forked later share them.
-        """
-        for index in range(min(len(self), self._cache_size)):
-            self[index]
-
     def __getitem__(self, index: int) -> TrainingBatch:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
