@@ -75,7 +75,9 @@ _NOT_AVERAGED = re.compile(
 _OUTPUT_LAYERS = re.compile(r"backbone\.out_blocks\.\d+\.layers\..*")
 
 
-def load_published(path: Path, *, ema: Ema = "full") -> JMPModel:
+def load_published(
+    path: Path, *, ema: Ema = "full", sha256: str | None = None
+) -> JMPModel:
     """Build the model of a published pre-training file, with all of its heads.
 
     The heads have direct forces, the published graph rules and no element references:
@@ -85,6 +87,7 @@ def load_published(path: Path, *, ema: Ema = "full") -> JMPModel:
     Args:
         path: The file.
         ema: Which weights to take.
+        sha256: Hash of the file, if it is known; None: the file is read for it.
 
     Raises:
         ArgumentError: If ``ema`` is not one of the allowed words.
@@ -107,7 +110,7 @@ def load_published(path: Path, *, ema: Ema = "full") -> JMPModel:
         "citation": CITATION,
         "training": {"tasks": list(model.heads), "ema": ema},
         "path": str(path),
-        "weights_sha256": file_hash(path),
+        "weights_sha256": sha256 or file_hash(path),
     }
     return model
 

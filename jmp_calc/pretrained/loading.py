@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jmp_calc.errors import ArgumentError, did_you_mean
-from jmp_calc.pretrained.storage import fetch
+from jmp_calc.pretrained.storage import fetch, read_record
 from jmp_calc.pretrained.table import PRETRAINED, find_pretrained
 
 if TYPE_CHECKING:
@@ -51,11 +51,20 @@ def load_model(
     else:
         from jmp_calc.models.published import load_published
 
-        model = load_published(path, ema=ema)
+        model = load_published(path, ema=ema, sha256=_recorded_hash(name_or_path))
     if isinstance(name_or_path, str) and name_or_path in PRETRAINED:
         # a published file does not know what it is called here
         model.info["name"] = name_or_path
     return model
+
+
+def _recorded_hash(name_or_path: str | Path) -> str | None:
+    """Return the hash of a named file, which :func:`fetch` has just held against it."""
+    # hashing gigabytes again at every start would take many seconds
+    if not isinstance(name_or_path, str) or name_or_path not in PRETRAINED:
+        return None
+    record = read_record(PRETRAINED[name_or_path])
+    return None if record is None else record.sha256
 
 
 def locate(name_or_path: str | Path, *, offline: bool = False) -> Path:

@@ -540,3 +540,13 @@ def test_a_truncated_download_is_damaged(file: Path, tmp_path: Path) -> None:
 def test_a_missing_file_is_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="absent"):
         load_published(tmp_path / "absent.pt")
+
+
+def test_a_hash_that_is_known_is_taken_and_the_file_is_not_read_for_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(_: Path) -> str:
+        raise AssertionError("the file was hashed")
+
+    monkeypatch.setattr("jmp_calc.models.published.file_hash", never)
+    assert load_published(file, sha256="ab").info["weights_sha256"] == "ab"

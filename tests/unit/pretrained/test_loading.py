@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from jmp_calc.errors import ArgumentError, DownloadError
+from jmp_calc.files import file_hash
 from jmp_calc.models.config import NANO, GraphRules, HeadSpec
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.models.weights import save_weights
@@ -32,10 +33,11 @@ def published(monkeypatch, tmp_path) -> list[tuple[Path, str]]:
     """What reaches the reader of published files, which is replaced."""
     asked = []
 
-    def read(path, *, ema):
+    def read(path, *, ema, sha256):
         asked.append((path, ema))
         model = JMPModel(TINY, [HEAD])
         model.info = {"name": path.stem, "licence": "CC-BY-NC-4.0"}
+        model.info["weights_sha256"] = sha256
         return model
 
     monkeypatch.setattr("jmp_calc.models.published.load_published", read)
@@ -72,6 +74,14 @@ def test_a_published_model_is_called_by_its_name_here(home, published):
     (home / "jmp-s.pt").touch()
     assert load_model("jmp-small").info["name"] == "jmp-small"
     assert published == [(home / "jmp-s.pt", "full")]
+
+
+def test_a_named_file_is_not_read_again_for_its_hash(home, published):
+    home.mkdir()
+    (home / "jmp-s.pt").write_bytes(b"weights")
+    found = load_model("jmp-small").info["weights_sha256"]
+    assert found == file_hash(home / "jmp-s.pt")
+    assert load_model(home / "jmp-s.pt").info["weights_sha256"] is None
 
 
 def test_a_bundled_model_lies_in_the_package(weights, monkeypatch):
