@@ -7,28 +7,12 @@ import pickle
 
 import pytest
 from ase import Atoms
-from ase.build import add_adsorbate, bulk, fcc111, molecule
+from ase.build import bulk, fcc111, molecule
 
 from jmp_calc.calculator import JMPCalculator
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from toys.models import published_model, smooth_model
-
-
-@pytest.fixture
-def smooth() -> JMPCalculator:
-    return JMPCalculator(smooth_model(), dtype="float64")
-
-
-@pytest.fixture
-def published() -> JMPCalculator:
-    return JMPCalculator(published_model(), dtype="float64")
-
-
-def slab_with_co(**settings: object) -> Atoms:
-    slab = fcc111("Cu", (2, 2, 3), vacuum=8.0, periodic=True)
-    add_adsorbate(slab, molecule("CO"), 1.9, "ontop", mol_index=1)
-    slab.rattle(0.02, seed=3)
-    return slab
+from toys.slabs import slab_with_co
 
 
 def test_the_head_is_kept_while_a_bond_breaks(smooth) -> None:

@@ -12,12 +12,7 @@ from ase.build import molecule
 from jmp_calc.calculator import JMPCalculator, evaluation
 from jmp_calc.calculator.evaluation import checked_settings
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
-from toys.models import TINY, build, smooth_model, spec
-
-
-@pytest.fixture
-def smooth() -> JMPCalculator:
-    return JMPCalculator(smooth_model(), dtype="float64")
+from toys.models import TINY, build, spec
 
 
 @pytest.mark.parametrize(
