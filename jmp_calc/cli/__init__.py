@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from jmp_calc.errors import JMPError, did_you_mean
+from jmp_calc.versions import installed_versions
 
 EXIT_DONE = 0
 """The job is done."""
@@ -94,12 +95,7 @@ class VerbGroup(click.Group):
 def _print_version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:
     if not is_asked:
         return
-    from importlib import metadata
-
-    try:
-        version = metadata.version("jmp-calc")
-    except metadata.PackageNotFoundError:
-        version = "(not installed)"
+    version = installed_versions(["jmp-calc"]).get("jmp-calc", "(not installed)")
     click.echo(f"{ctx.info_name} {version}")
     ctx.exit()
 

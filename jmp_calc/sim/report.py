@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.files import replacing
 from jmp_calc.sim.observables import Observables, Snapshot
 from jmp_calc.sim.settings import TRAJECTORY_FORMATS
+from jmp_calc.versions import installed_versions
 
 PACKAGES = ("jmp-calc", "ase", "numpy", "scipy", "matscipy", "torch")
 """Packages whose versions a summary states if they are installed."""
@@ -310,8 +309,4 @@ def _plain(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of what a run depends on, importing nothing."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+    return installed_versions(PACKAGES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from jmp_calc.files import replacing
+from jmp_calc.versions import installed_versions
 from jmp_train.metrics import TaskErrors
 
 CHECKPOINT = "checkpoint.pt"
@@ -46,13 +46,8 @@ def errors_to_json(errors: Mapping[str, TaskErrors]) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide the numbers."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    found = installed_versions(_PACKAGES)
+    return {name: found.get(name, "not installed") for name in ("python", *_PACKAGES)}
 
 
 def hardware(device: torch.device) -> str:
