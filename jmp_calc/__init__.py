@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jmp_calc.calculator import JMPCalculator as JMPCalculator
+    from jmp_calc.calculator import Predictor as Predictor
     from jmp_calc.errors import ArgumentError as ArgumentError
     from jmp_calc.errors import CheckpointError as CheckpointError
     from jmp_calc.errors import DataError as DataError
@@ -24,12 +25,14 @@ _HOME = {
     "DownloadError": "jmp_calc.errors",
     "JMPCalculator": "jmp_calc.calculator",
     "JMPError": "jmp_calc.errors",
+    "Predictor": "jmp_calc.calculator",
     "UnsupportedSystemError": "jmp_calc.errors",
     "load_model": "jmp_calc.pretrained",
 }
 
 __all__ = [  # noqa: RUF022 (the calculator comes first)
     "JMPCalculator",
+    "Predictor",
     "load_model",
     "JMPError",
     "ArgumentError",

@@ -26,6 +26,10 @@ class UnsupportedSystemError(JMPError, ValueError):
     """A structure that the model cannot or must not be used for."""
 
 
+class StorageError(JMPError):
+    """A file could not be written: the disk is full, or its folder is read only."""
+
+
 class DataError(JMPError):
     """A data file, label or store is missing, damaged or inconsistent."""
 

@@ -5,6 +5,8 @@ Source: CODATA 2014 as tabulated by ``ase.units``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ase import units as _ase
 
 FS = float(_ase.fs)
@@ -15,3 +17,31 @@ HARTREE = float(_ase.Hartree)
 """One hartree in eV."""
 BOHR = float(_ase.Bohr)
 """One bohr in angstrom."""
+KCAL_PER_MOL = float(_ase.kcal / _ase.mol)
+"""One kcal/mol in eV."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MolecularUnits:
+    """Units of the molecular data sets, in eV and angstrom."""
+
+    hartree: float
+    """One hartree in eV."""
+    kcal_per_mol: float
+    """One kcal/mol in eV."""
+    bohr: float
+    """One bohr in angstrom."""
+
+
+CODATA = MolecularUnits(hartree=HARTREE, kcal_per_mol=KCAL_PER_MOL, bohr=BOHR)
+"""The factors that everything here uses unless another set is asked for."""
+
+JMP_UNITS = MolecularUnits(
+    hartree=1 / 0.0367493, kcal_per_mol=1 / 23.061, bohr=0.529177
+)
+"""Rounded factors of the published fine-tuning sets (training specification, head), to
+compare with published files; total energies differ from ours by up to 2e-5."""
+
+PYG_UNITS = MolecularUnits(hartree=27.211386246, kcal_per_mol=0.04336414, bohr=BOHR)
+"""Factors with which torch-geometric (MIT) made its copy of QM9, which JMP was
+fine-tuned on."""

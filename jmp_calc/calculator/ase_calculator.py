@@ -34,7 +34,7 @@ from jmp_calc.calculator.evaluation import (
 )
 from jmp_calc.calculator.head_choice import (
     check_elements,
-    check_name,
+    check_energy_head,
     force_kind,
     model_name,
 )
@@ -75,7 +75,7 @@ class JMPCalculator(Calculator):
         offline: Whether to fail rather than to download weights.
 
     Raises:
-        ArgumentError: If an argument is not one of those allowed.
+        ArgumentError: If an argument is not allowed, or no head predicts energies.
         CheckpointError: If the weights file is damaged or foreign.
         DownloadError: If the weights could not be fetched.
     """
@@ -103,7 +103,7 @@ class JMPCalculator(Calculator):
             given, loaded = model_name(model), copy.deepcopy(model)
         else:
             given, loaded = str(model), load_model(model, offline=offline)
-        check_name(loaded, head)
+        check_energy_head(loaded, head)
         if head is not None:
             force_kind(loaded.heads[head], force_choice)
         loaded = loaded.to(device=target, dtype=DTYPES[dtype])

@@ -16,7 +16,7 @@ from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
 from jmp_calc.graph.batch import AtomGraph, collate
 from jmp_calc.models.config import ForceKind, HeadSpec
 from jmp_calc.models.jmp import JMPModel
-from jmp_calc.models.physical import to_physical
+from jmp_calc.models.physical import targets_to_physical, to_physical
 
 MAX_BATCH_ATOMS = 2000
 """Atoms of a batch, unless one system alone has more."""
@@ -196,6 +196,42 @@ def predict(model: JMPModel, tasks: Sequence[Task]) -> list[dict[str, Any]]:
     n_atoms = sum(task.graph.n_atoms for task in tasks)
     n_edges = sum(task.n_edges for task in tasks)
     return _with_memory(work, model, n_atoms, n_edges)
+
+
+def predict_properties(
+    model: JMPModel, graphs: Sequence[AtomGraph], heads: Sequence[str]
+) -> list[dict[str, Float[np.ndarray, " outputs"]]]:
+    """Return what property heads say about each system, in their units.
+
+    Args:
+        model: The network, on the device that does the work.
+        graphs: Systems, on the CPU, by the graph rules of the heads.
+        heads: Names of the heads.
+
+    Returns:
+        One dictionary per system: by head the value, or the probabilities of classes.
+
+    Raises:
+        UnsupportedSystemError: If memory runs out.
+    """
+
+    def work() -> list[dict[str, Float[np.ndarray, " outputs"]]]:
+        graph = collate(graphs).to(next(model.parameters()).device)
+        with torch.no_grad():
+            outputs = model.predict_all_targets(graph, heads)
+            found = {
+                name: as_array(
+                    targets_to_physical(value, graph, [model.heads[name]] * len(graphs))
+                )
+                for name, value in outputs.items()
+            }
+        return [
+            {name: values[k] for name, values in found.items()}
+            for k in range(len(graphs))
+        ]
+
+    n_atoms = sum(graph.n_atoms for graph in graphs)
+    return _with_memory(work, model, n_atoms, sum(g.main.n_edges for g in graphs))
 
 
 def describe_atoms(model: JMPModel, graph: AtomGraph) -> Float[np.ndarray, "atoms dim"]:

@@ -66,19 +66,16 @@ def choose_head(
             cannot be used for the structure.
         ArgumentError: If the name or the force kind does not exist.
     """
-    check_elements(model, atoms, name)
     if name is not None:
+        check_fit(model, atoms, name)
         spec = model.heads[name]
-        problem = _boundary_problem(spec, atoms)
-        if problem:
-            raise UnsupportedSystemError(f"head {name!r} {problem}")
-        _check_references(model, spec, atoms)
         return HeadChoice(
             spec=spec,
             kind=kind,
             forces=force_kind(spec, forces),
             is_automatic=False,
         )
+    check_elements(model, atoms)
     spec, others = _find(model, atoms, kind)
     _check_references(model, spec, atoms)
     return HeadChoice(
@@ -88,6 +85,15 @@ def choose_head(
         is_automatic=True,
         others=others,
     )
+
+
+def energy_heads(model: JMPModel) -> dict[str, HeadSpec]:
+    """Return the heads that predict energy and forces, by name.
+
+    Args:
+        model: The model.
+    """
+    return {n: spec for n, spec in model.heads.items() if spec.target is None}
 
 
 def check_name(model: JMPModel, name: str | None) -> None:
@@ -107,6 +113,32 @@ def check_name(model: JMPModel, name: str | None) -> None:
         )
 
 
+def check_energy_head(model: JMPModel, name: str | None) -> None:
+    """Check that a head that was asked for, or some head, predicts energy and forces.
+
+    Args:
+        model: The model.
+        name: Name of the head; None: any.
+
+    Raises:
+        ArgumentError: If there is no such head, or it predicts something else.
+    """
+    check_name(model, name)
+    chosen = model.heads if name is None else {name: model.heads[name]}
+    if any(spec.target is None for spec in chosen.values()):
+        return
+    whose = "" if name is None else f"head {name!r} of "
+    others = energy_heads(model)
+    way_out = f"; for energies there is head={' or '.join(map(repr, others))}"
+    raise ArgumentError(
+        f"{whose}{model_name(model)} predicts "
+        f"{', '.join(_quantity(spec) for spec in chosen.values())} and not energies "
+        "and forces, so it cannot be a calculator; use "
+        "jmp_calc.Predictor(model).predict(list_of_atoms), or 'jmp-md predict FILE "
+        f"--model MODEL'{way_out if others else ''}"
+    )
+
+
 def force_kind(spec: HeadSpec, forces: ForceKind | None) -> ForceKind:
     """Return the force kind to compute with a head.
 
@@ -117,7 +149,7 @@ def force_kind(spec: HeadSpec, forces: ForceKind | None) -> ForceKind:
     Raises:
         ArgumentError: If direct forces are asked for and the head has none.
     """
-    kind = forces or spec.forces
+    kind = forces or spec.forces or "gradient"
     if kind == "direct" and not spec.has_direct_forces:
         raise ArgumentError(
             f"head {spec.name!r} has no direct force head; use forces='gradient'"
@@ -131,13 +163,14 @@ def check_elements(model: JMPModel, atoms: Atoms, name: str | None = None) -> No
     Args:
         model: The model.
         atoms: The structure.
-        name: The head; None: any.
+        name: The head; None: any that predicts energies.
 
     Raises:
         UnsupportedSystemError: If an element is unknown to the head, or no head knows
             all elements.
     """
-    specs = [model.heads[name]] if name is not None else list(model.heads.values())
+    heads = energy_heads(model) if name is None else {name: model.heads[name]}
+    specs = list(heads.values())
     known = [known_elements(model, spec) for spec in specs]
     elements = set(atoms.numbers.tolist())
     if any(elements <= covered for covered in known):
@@ -146,7 +179,7 @@ def check_elements(model: JMPModel, atoms: Atoms, name: str | None = None) -> No
     if not missing:
         raise UnsupportedSystemError(
             f"no single head of {model_name(model)} was trained on all of "
-            f"{_symbols(elements)}; it has {list_heads(model.heads)}"
+            f"{_symbols(elements)}; it has {list_heads(heads)}"
         )
     index = int(np.flatnonzero(np.isin(atoms.numbers, list(missing)))[0])
     number = int(atoms.numbers[index])
@@ -158,6 +191,26 @@ def check_elements(model: JMPModel, atoms: Atoms, name: str | None = None) -> No
         f"choose another {'head or ' if name is not None else ''}model "
         f"('jmp-md models' lists them). Heads: {list_heads(model.heads)}"
     )
+
+
+def check_fit(model: JMPModel, atoms: Atoms, name: str) -> None:
+    """Check that a named head can be used for a structure.
+
+    Args:
+        model: The model.
+        atoms: The structure.
+        name: The head.
+
+    Raises:
+        UnsupportedSystemError: If an element is unknown to it or has no reference, or
+            it would get the periodicity of the structure wrong.
+    """
+    check_elements(model, atoms, name)
+    spec = model.heads[name]
+    problem = _boundary_problem(spec, atoms)
+    if problem:
+        raise UnsupportedSystemError(f"head {name!r} {problem}")
+    _check_references(model, spec, atoms)
 
 
 def known_elements(model: JMPModel, spec: HeadSpec) -> frozenset[int]:
@@ -172,7 +225,8 @@ def known_elements(model: JMPModel, spec: HeadSpec) -> frozenset[int]:
     """
     last = min(model.config.num_elements, len(chemical_symbols) - 1)
     everything = range(1, last + 1)
-    return frozenset(spec.elements or spec.references or everything)
+    of_target = spec.target and spec.target.references
+    return frozenset(spec.elements or spec.references or of_target or everything)
 
 
 def list_heads(heads: Mapping[str, HeadSpec]) -> str:
@@ -182,7 +236,7 @@ def list_heads(heads: Mapping[str, HeadSpec]) -> str:
         heads: Heads by name.
     """
     return ", ".join(
-        f"{name!r} ({spec.domain}; "
+        f"{name!r} ({_quantity(spec) + '; ' if spec.target else ''}{spec.domain}; "
         f"{_symbols(spec.elements or spec.references or ())}; {spec.level_of_theory})"
         for name, spec in heads.items()
     )
@@ -203,13 +257,13 @@ def _find(
     elements = set(atoms.numbers.tolist())
     meant = [
         spec
-        for spec in model.heads.values()
+        for spec in energy_heads(model).values()
         if spec.domain == kind and elements <= known_elements(model, spec)
     ]
     problems = {spec.name: _boundary_problem(spec, atoms) for spec in meant}
     usable = [spec for spec in meant if not problems[spec.name]]
     what = f"a {kind} of {_symbols(elements)}"
-    way_out = f"choose one with head=: {list_heads(model.heads)}"
+    way_out = f"choose one with head=: {list_heads(energy_heads(model))}"
     if not usable:
         reasons = "".join(f"; head {n!r} {text}" for n, text in problems.items())
         raise UnsupportedSystemError(
@@ -229,9 +283,16 @@ def _find(
 
 def _check_references(model: JMPModel, spec: HeadSpec, atoms: Atoms) -> None:
     """Refuse a mixture of atoms with and without reference energy."""
-    if not spec.references:
+    references = spec.references if spec.target is None else spec.target.references
+    if not references:
         return
-    missing = np.flatnonzero(~np.isin(atoms.numbers, list(spec.references)))
+    missing = np.flatnonzero(~np.isin(atoms.numbers, list(references)))
+    if len(missing) and spec.target is not None:
+        raise UnsupportedSystemError(
+            f"atom {missing[0]} is {atoms.symbols[missing[0]]}, for which head "
+            f"{spec.name!r} of {model_name(model)} has no reference value of "
+            f"{spec.target.name!r}; change the atom, or choose another model"
+        )
     if len(missing):
         raise UnsupportedSystemError(
             f"atom {missing[0]} is {atoms.symbols[missing[0]]}, for which head "
@@ -244,6 +305,12 @@ def _check_references(model: JMPModel, spec: HeadSpec, atoms: Atoms) -> None:
 def _boundary_problem(spec: HeadSpec, atoms: Atoms) -> str:
     """Return why a head would get the periodicity of a structure wrong, or ""."""
     rules = spec.graph
+    if spec.kind == "spatial_extent" and atoms.pbc.any():
+        return (
+            "measures distances from the centre of mass, which a periodic structure "
+            "does not have; set atoms.pbc = False if a molecule is meant, with its "
+            "atoms in one piece"
+        )
     if rules.is_periodic is False and atoms.pbc.any():
         cutoff = max(rules.cutoffs.values())
         shift = neighbor_list(
@@ -264,6 +331,13 @@ def _boundary_problem(spec: HeadSpec, atoms: Atoms) -> str:
                 f"atoms.center(vacuum=10, axis={missing[0]})"
             )
     return ""
+
+
+def _quantity(spec: HeadSpec) -> str:
+    if spec.target is None:
+        return "energy and forces"
+    unit = f" ({spec.target.unit})" if spec.target.unit else ""
+    return f"{spec.target.name}{unit}"
 
 
 def _origin(atoms: Atoms) -> str:

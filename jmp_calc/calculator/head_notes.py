@@ -40,7 +40,7 @@ def head_notes(
     """
     return [
         *_force_notes(atoms, choice),
-        *_domain_notes(atoms, choice),
+        *domain_notes(atoms, choice),
         *_energy_notes(choice),
         *_rule_notes(atoms, choice, tags),
         *(
@@ -84,14 +84,25 @@ def _force_notes(atoms: Atoms, choice: HeadChoice) -> Iterator[str]:
             yield (
                 "stress is the derivative of the energy and does not match these forces"
             )
-    if choice.forces != spec.forces:
+    if spec.forces is None:
+        yield (
+            f"head {spec.name!r} was trained on energies only; its forces are their "
+            "derivatives"
+        )
+    elif choice.forces != spec.forces:
         yield (
             f"head {spec.name!r} was trained for {spec.forces} forces; its "
             f"{choice.forces} forces are untrained"
         )
 
 
-def _domain_notes(atoms: Atoms, choice: HeadChoice) -> Iterator[str]:
+def domain_notes(atoms: Atoms, choice: HeadChoice) -> Iterator[str]:
+    """Yield what a head was trained on, and where the structure differs from that.
+
+    Args:
+        atoms: The structure.
+        choice: Its head.
+    """
     spec = choice.spec
     if spec.coverage:
         yield f"head {spec.name!r} was trained on {spec.coverage}"
@@ -142,7 +153,7 @@ def _rule_notes(
                 f"tags: {count[0]} sub-surface (0), {count[1]} surface (1), {count[2]} "
                 "adsorbate or other (2) atoms"
             )
-    limits = rules.neighbor_limits
+    limits = rules.neighbor_limits(len(atoms))
     if limits is None:
         return
     dropped = dropped_neighbors(atoms, rules)

@@ -32,8 +32,11 @@ EXIT_INTERRUPTED = 130
 WORDS = "jmp_calc.words"
 """Key of ``click.Context.meta``: the words after the program's name."""
 
-VERBS: dict[str, tuple[str, str]] = {
+Verbs = dict[str, tuple[str, str]]
+
+VERBS: Verbs = {
     "run": ("jmp_calc.cli.run:run", "Molecular dynamics from a structure file."),
+    "predict": ("jmp_calc.cli.predict:predict", "Properties of structures, as table."),
     "models": ("jmp_calc.cli.models:models", "List, download and check weights."),
 }
 """Verb -> where its command is (module:function), and its line in the help."""
@@ -41,6 +44,17 @@ VERBS: dict[str, tuple[str, str]] = {
 
 class VerbGroup(click.Group):
     """A group that imports a verb only when it is called."""
+
+    def __init__(self, *args: Any, verbs: Verbs | None = None, **settings: Any) -> None:
+        """Make the group.
+
+        Args:
+            args: As for ``click.Group``.
+            verbs: Its verbs; None: those of ``jmp-md``.
+            settings: As for ``click.Group``.
+        """
+        super().__init__(*args, **settings)
+        self.verbs = VERBS if verbs is None else verbs
 
     def make_context(
         self,
@@ -57,7 +71,7 @@ class VerbGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's)
         """Return the names of all verbs."""
-        return list(VERBS)
+        return list(self.verbs)
 
     def get_command(
         self,
@@ -65,9 +79,9 @@ class VerbGroup(click.Group):
         cmd_name: str,
     ) -> click.Command | None:
         """Import and return a verb, or None if there is none of that name."""
-        if cmd_name not in VERBS:
+        if cmd_name not in self.verbs:
             return None
-        module, function = VERBS[cmd_name][0].split(":")
+        module, function = self.verbs[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), function)
         return command
 
@@ -75,10 +89,10 @@ class VerbGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the verb that is called, or say which there are."""
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
+        if args and args[0] not in self.verbs and not args[0].startswith("-"):
             ctx.fail(
-                f"no verb {args[0]!r}; choose one of {', '.join(VERBS)}"
-                f"{did_you_mean(args[0], VERBS)}"
+                f"no verb {args[0]!r}; choose one of {', '.join(self.verbs)}"
+                f"{did_you_mean(args[0], self.verbs)}"
             )
         return super().resolve_command(ctx, args)
 
@@ -89,7 +103,7 @@ class VerbGroup(click.Group):
     ) -> None:
         """Write the table of verbs without importing them."""
         with formatter.section("Verbs"):
-            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in self.verbs.items()])
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:

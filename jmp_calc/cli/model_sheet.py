@@ -60,7 +60,8 @@ def print_sheet(path: Path, entry: Pretrained | None = None) -> None:
         print(f"\nhead {_printable(head['name'])}{default}")
         purpose = None if entry is None else (entry.heads or {}).get(head["name"])
         _print_lines(_head_lines(head, purpose), indent="  ")
-    if any(head["references"] is None for head in header["heads"]):
+    energy_heads = [head for head in header["heads"] if head["target"] is None]
+    if any(head["references"] is None for head in energy_heads):
         print("\n'jmp-md models fit-references' makes relative energies absolute.")
     if info.get("training"):
         print("\ntraining")
@@ -117,25 +118,61 @@ def _network(config: Mapping[str, Any]) -> str:
 
 def _head_lines(head: Mapping[str, Any], purpose: str | None) -> dict[str, str | None]:
     rules = GraphRules(**head["graph"])
-    references = head["references"]
-    limits = rules.neighbor_limits
     return {
         "for": purpose or _DOMAIN[head["domain"]],
+        **(_energy_lines(head) if head["target"] is None else _target_lines(head)),
         "theory": head["level_of_theory"],
         "trained on": head["coverage"] or None,
         "elements": _symbols(head["elements"]) or "not recorded",
-        "energy": "relative: comparable at equal composition only"
-        if references is None
-        else f"absolute; elements with a reference energy: {_symbols(references)}",
-        "forces": _forces(head),
         "cutoffs": _by_graph(rules.cutoffs, " Å"),
-        "neighbors": "no limit" if limits is None else "at most " + _by_graph(limits),
+        "neighbors": _limits(rules),
         "periodic": _PERIODIC[rules.is_periodic],
         "licence": None if head["licence"] == "not stated" else head["licence"],
     }
 
 
+def _energy_lines(head: Mapping[str, Any]) -> dict[str, str | None]:
+    references = head["references"]
+    return {
+        "energy": "relative: comparable at equal composition only"
+        if references is None
+        else f"absolute; elements with a reference energy: {_symbols(references)}",
+        "forces": _forces(head),
+    }
+
+
+def _target_lines(head: Mapping[str, Any]) -> dict[str, str | None]:
+    target = head["target"]
+    unit = f" in {target['unit']}" if target["unit"] else ""
+    how = {
+        "scalar": f"{target['reduction']} over the atoms",
+        "spatial_extent": "sum over the atoms by squared distance from the centre of "
+        "mass",
+        "binary": "probability of the second of two classes",
+        "multiclass": "probability of each class",
+    }
+    return {
+        "predicts": f"{target['name']}{unit}: {how[head['kind']]}",
+        "classes": ", ".join(target["classes"]) or None,
+        "references": _symbols(target["references"]) if target["references"] else None,
+        "use": "jmp-md predict FILE --model THIS",
+    }
+
+
+def _limits(rules: GraphRules) -> str:
+    limits = rules.neighbor_limits(0)
+    if limits is None:
+        return "no limit"
+    sizes = "".join(
+        f"; above {n} atoms: {_by_graph(rules.neighbor_limits(n + 1) or {})}"
+        for n, _ in sorted(rules.max_neighbors_by_size)
+    )
+    return f"at most {_by_graph(limits)}{sizes}"
+
+
 def _forces(head: Mapping[str, Any]) -> str:
+    if head["forces"] is None:
+        return "untrained: the energies alone were"
     if head["forces"] == "direct":
         return "direct, not conservative; gradient forces are untrained"
     more = "; direct forces exist" if head["has_direct_forces"] else ""

@@ -162,6 +162,34 @@ class Source:
         )
 
 
+def read_frames(path: Path) -> list[Atoms]:
+    """Read all structures of a file.
+
+    Args:
+        path: Any file that ASE reads.
+
+    Raises:
+        DataError: If there is no such file, or ASE finds no structure in it.
+    """
+    import ase.io
+    from ase.io.formats import UnknownFileTypeError
+
+    if not path.is_file():
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise DataError(f"{path} {problem}; give a file of structures")
+    try:
+        frames = ase.io.read(path, index=":", do_not_split_by_at_sign=True)
+    except (*READ_ERRORS, ase.io.ParseError, UnknownFileTypeError) as error:
+        raise DataError(
+            f"cannot read structures from {path} ({type(error).__name__}: {error}); "
+            f"any format that ASE knows will do, such as {COMMON_FORMATS}"
+        ) from error
+    frames = [atoms for atoms in frames if isinstance(atoms, Atoms) and len(atoms)]
+    if not frames:
+        raise DataError(f"{path} holds no atoms; give a file of structures")
+    return frames
+
+
 def _is_disordered(atoms: Atoms) -> bool:
     # ASE's CIF reader takes the majority element of a site and tells the rest here
     occupancy = atoms.info.get("occupancy")

@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from jmp_calc.cli.options import READ_ERRORS
+from jmp_calc.cli.options import read_frames
 from jmp_calc.errors import ArgumentError, DataError, did_you_mean
 from jmp_calc.pretrained.loading import OUR_SUFFIX, load_model
 from jmp_calc.pretrained.transfer import size_text
@@ -76,7 +76,7 @@ def fit_references(
     old ones.
     """
     _check_out(out, overwrite=overwrite)
-    frames = _read(file)
+    frames = read_frames(file)
     labels = _labels(frames, file, energy_key)
     network = load_model(model, ema=ema)
     spec = network.heads[_choose_head(network, head)]
@@ -148,26 +148,6 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
         )
 
 
-def _read(file: Path) -> list[Atoms]:
-    import ase.io
-    from ase.io.formats import UnknownFileTypeError
-
-    if not file.is_file():
-        problem = "is a folder" if file.is_dir() else "does not exist"
-        raise DataError(f"{file} {problem}; give a file of labelled structures")
-    try:
-        frames = ase.io.read(file, index=":")
-    except (*READ_ERRORS, ase.io.ParseError, UnknownFileTypeError) as error:
-        raise DataError(
-            f"cannot read structures from {file} ({type(error).__name__}: {error}); "
-            "give a file that ASE reads, such as extended XYZ with REF_energy"
-        ) from error
-    frames = [atoms for atoms in frames if isinstance(atoms, Atoms) and len(atoms)]
-    if not frames:
-        raise DataError(f"{file} holds no atoms; give a file of labelled structures")
-    return frames
-
-
 def _labels(
     frames: Sequence[Atoms], file: Path, key: str | None
 ) -> Float[np.ndarray, " systems"]:
@@ -185,13 +165,14 @@ def _labels(
 
 
 def _choose_head(network: JMPModel, head: str | None) -> str:
-    if head is None and len(network.heads) == 1:
-        return next(iter(network.heads))
-    if head not in network.heads:
+    heads = [name for name, spec in network.heads.items() if spec.target is None]
+    if head is None and len(heads) == 1:
+        return heads[0]
+    if head not in heads:
         problem = "say which by --head" if head is None else f"there is no {head!r}"
         raise ArgumentError(
-            f"this model has the heads {', '.join(network.heads)}; {problem}"
-            f"{did_you_mean(head or '', network.heads)}"
+            f"this model has the energy heads {', '.join(heads) or '(none)'}; {problem}"
+            f"{did_you_mean(head or '', heads)}"
         )
     return head
 

@@ -106,7 +106,7 @@ class AtomGraph:
         return replace(self, positions=positions, cell=cell)
 
 
-_INDEX_LISTS = {
+INDEX_LISTS = {
     "swap": ("main",),
     "main_is_atom_edge": ("main", "atom_edge"),
     "main_is_quadruplet": ("main", "quadruplet"),
@@ -126,13 +126,13 @@ def collate(graphs: Sequence[AtomGraph]) -> AtomGraph:
     parts: dict[str, list[Tensor]] = {
         name: [] for name in ("positions", "numbers", "tags", "cell", "system_index")
     }
-    lists: dict[str, list[Tensor]] = {name: [] for name in _INDEX_LISTS}
+    lists: dict[str, list[Tensor]] = {name: [] for name in INDEX_LISTS}
     edges: dict[str, list[EdgeSet]] = {name: [] for name in GRAPHS}
     for graph in graphs:
         for name in ("positions", "numbers", "tags", "cell"):
             parts[name].append(getattr(graph, name))
         parts["system_index"].append(graph.system_index + system_start)
-        for name, of in _INDEX_LISTS.items():
+        for name, of in INDEX_LISTS.items():
             offset = torch.tensor([edge_start[g] for g in of]).to(graph.swap.device)
             value = getattr(graph, name)
             lists[name].append(value + (offset if len(of) == 1 else offset[:, None]))

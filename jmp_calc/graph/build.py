@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from jmp_calc.errors import ArgumentError
 from jmp_calc.graph.batch import GRAPHS, AtomGraph, EdgeSet
 from jmp_calc.graph.edge_sets import (
+    EdgeDropout,
     Edges,
     build_edge_sets,
     canonical_order,
@@ -29,6 +30,8 @@ def build_graph(
     rules: GraphRules,
     *,
     tags: Sequence[int] | Int[np.ndarray, " atoms"] | None = None,
+    edge_dropout: float = 0.0,
+    generator: np.random.Generator | None = None,
 ) -> AtomGraph:
     """Return the graph of one system, on the CPU.
 
@@ -37,9 +40,12 @@ def build_graph(
         rules: What the weights assume about edges.
         tags: OC20 tag of each atom (0 sub-surface, 1 surface, 2 adsorbate); None: 2
             for all. ``atoms.get_tags()`` is not read, because others use it otherwise.
+        edge_dropout: Part of the edges that is left out at random, in training only.
+        generator: What chooses these edges; needed if there are any.
 
     Raises:
-        ArgumentError: If there is not one tag per atom.
+        ArgumentError: If there is not one tag per atom, or edges are to be dropped
+            without a generator or all of them.
         UnsupportedSystemError: If a coordinate is not finite, periodic cell vectors
             span no volume, or atoms overlap.
 
@@ -53,6 +59,8 @@ def build_graph(
         pbc=atoms.pbc,
         tags=tags,
         rules=rules,
+        edge_dropout=edge_dropout,
+        generator=generator,
     )
 
 
@@ -64,6 +72,8 @@ def graph_from_arrays(
     pbc: Bool[np.ndarray, "3"],
     rules: GraphRules,
     tags: Sequence[int] | Int[np.ndarray, " atoms"] | None = None,
+    edge_dropout: float = 0.0,
+    generator: np.random.Generator | None = None,
 ) -> AtomGraph:
     """Return the graph of one system given as arrays; see :func:`build_graph`.
 
@@ -74,6 +84,8 @@ def graph_from_arrays(
         pbc: Which directions are periodic, unless the rules decide that.
         rules: What the weights assume about edges.
         tags: OC20 tag of each atom; None: 2 for all.
+        edge_dropout: Part of the edges that is left out at random.
+        generator: What chooses these edges.
     """
     tag_array = _tag_array(tags, len(numbers))
     return _assemble(
@@ -81,7 +93,14 @@ def graph_from_arrays(
         numbers=numbers,
         cell=cell,
         tags=tag_array,
-        edges=build_edge_sets(positions, cell, pbc, tags=tag_array, rules=rules),
+        edges=build_edge_sets(
+            positions,
+            cell,
+            pbc,
+            tags=tag_array,
+            rules=rules,
+            dropout=_checked_dropout(edge_dropout, generator),
+        ),
         rules=rules,
     )
 
@@ -150,6 +169,23 @@ def dropped_neighbors(atoms: Atoms, rules: GraphRules) -> dict[str, int]:
         Number of dropped edges by graph name; all zero for the smooth rules.
     """
     return count_dropped(atoms.positions, atoms.cell.array, atoms.pbc, rules=rules)
+
+
+def _checked_dropout(
+    probability: float, generator: np.random.Generator | None
+) -> EdgeDropout | None:
+    if not 0 <= probability < 1:
+        raise ArgumentError(
+            f"edge_dropout is {probability}; it must be at least 0 and below 1"
+        )
+    if probability == 0:
+        return None
+    if generator is None:
+        raise ArgumentError(
+            f"edge_dropout is {probability} and there is no generator; give a "
+            "numpy.random.Generator, so that the choice can be repeated"
+        )
+    return EdgeDropout(probability=probability, generator=generator)
 
 
 def _tag_array(

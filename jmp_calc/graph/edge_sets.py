@@ -40,6 +40,24 @@ class Edges:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EdgeDropout:
+    """Edges to leave out at random, a regulariser of training."""
+
+    probability: float
+    """Part of the edges that is dropped, from 0 to below 1."""
+    generator: np.random.Generator
+    """What chooses them."""
+
+    def apply(self, edges: Edges) -> Edges:
+        """Return the edges that stay.
+
+        Args:
+            edges: Edges in canonical order, so that the choice is reproducible.
+        """
+        return edges.select(self.generator.random(edges.n_edges) >= self.probability)
+
+
 def build_edge_sets(
     positions: Float[np.ndarray, "atoms 3"],
     cell: Float[np.ndarray, "3 3"],
@@ -47,6 +65,7 @@ def build_edge_sets(
     *,
     tags: Int[np.ndarray, " atoms"],
     rules: GraphRules,
+    dropout: EdgeDropout | None = None,
 ) -> dict[str, Edges]:
     """Return the edges of each graph (main, atom_edge, quadruplet, atom_atom).
 
@@ -62,16 +81,27 @@ def build_edge_sets(
         pbc: Which directions are periodic, unless the rules decide that.
         tags: OC20 tag of each atom (0 sub-surface, 1 surface, 2 adsorbate).
         rules: What the weights assume.
+        dropout: Leaves out edges at random (training); None: all stay.
 
     Source:
-        GemNet-OC specification, sections 2.4 to 2.7.
+        GemNet-OC specification, sections 2.4 to 2.7; dropout: 2.5, and training
+        specification, section 1.7.
     """
-    limits = rules.neighbor_limits
+    limits = rules.neighbor_limits(len(positions))
     pbc = _periodic_directions(pbc, rules)
     if limits is None:
-        edges = _within_cutoffs(positions, cell, pbc, cutoffs=rules.cutoffs)
+        edges = _within_cutoffs(
+            positions, cell, pbc, cutoffs=rules.cutoffs, dropout=dropout
+        )
     else:
-        found = _limited(positions, cell, pbc, cutoffs=rules.cutoffs, limits=limits)
+        found = _limited(
+            positions,
+            cell,
+            pbc,
+            cutoffs=rules.cutoffs,
+            limits=limits,
+            dropout=dropout,
+        )
         edges = {name: kept for name, (_, kept) in found.items()}
         edges["main"] = _with_reverse(_half(edges["main"]))
     if rules.quadruplet_tags is not None:
@@ -99,7 +129,7 @@ def count_dropped(
         pbc: Which directions are periodic, unless the rules decide that.
         rules: What the weights assume.
     """
-    limits = rules.neighbor_limits
+    limits = rules.neighbor_limits(len(positions))
     if limits is None:
         return dict.fromkeys(GRAPHS, 0)
     pbc = _periodic_directions(pbc, rules)
@@ -134,12 +164,17 @@ def _within_cutoffs(
     pbc: Bool[np.ndarray, "3"],
     *,
     cutoffs: dict[str, float],
+    dropout: EdgeDropout | None,
 ) -> dict[str, Edges]:
     """Return every graph without limits, all from one search."""
     found = _search(positions, cell, pbc, cutoff=max(cutoffs.values()))
     # Both directions of a pair come from one of them: their distances could differ by
     # rounding, and an edge at the cutoff must not lose its counter-edge.
+    # For the same reason a pair is dropped as a whole: by these rules every graph, not
+    # only the main one, holds each edge with its counter-edge.
     half = _half(found)
+    if dropout is not None:
+        half = dropout.apply(half)
     cut = {
         value: _with_reverse(half.select(half.distance <= value))
         for value in set(cutoffs.values())
@@ -154,6 +189,7 @@ def _limited(
     *,
     cutoffs: dict[str, float],
     limits: dict[str, int],
+    dropout: EdgeDropout | None = None,
 ) -> dict[str, tuple[int, Edges]]:
     """Return, for each graph, its edge count before the limit and its edges after."""
     base_cutoff = cutoffs["atom_atom"]
@@ -161,6 +197,12 @@ def _limited(
     # The published non-periodic search keeps the first sources it finds, not the
     # nearest (section 2.3).
     base = _nearest(found, limits["atom_atom"], by_distance=bool(pbc.any()))
+    # As published: directed edges are dropped from the limited atom-atom graph, and the
+    # other graphs are cut out of what is left, so that the next nearest sources take
+    # the places. The main graph is made symmetric after that, from one edge of each
+    # pair, so that a pair is dropped with its deciding edge.
+    if dropout is not None:
+        base = dropout.apply(base)
     graphs = {"atom_atom": (found.n_edges, base)}
     for name in ("main", "atom_edge", "quadruplet"):
         within = base

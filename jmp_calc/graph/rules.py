@@ -32,6 +32,9 @@ class GraphRules:
     """Largest distance of an atom-atom edge, angstrom; None: ``cutoff``."""
     max_neighbors: int | None = None
     """Base number M of incoming main edges per atom (published rules only)."""
+    max_neighbors_by_size: tuple[tuple[int, int], ...] = ()
+    """Pairs (n, M): systems of more than n atoms use this M instead; of several that
+    apply, the one with the largest n (published rules only)."""
     is_periodic: bool | None = None
     """False: never periodic; True: all three directions, whatever ``atoms.pbc`` says
     for the published rules; None: as ``atoms.pbc`` says."""
@@ -50,9 +53,31 @@ class GraphRules:
             raise ArgumentError(
                 "smooth graph rules have neither max_neighbors nor radial_cutoff"
             )
+        if self.rules == "smooth" and self.max_neighbors_by_size:
+            raise ArgumentError(
+                "smooth graph rules have no max_neighbors_by_size, as they have no "
+                "limit of neighbors"
+            )
+        self._check_limits()
         if not self.cutoff > 0:
             raise ArgumentError(
                 f"cutoff is {self.cutoff} angstrom; it must be positive"
+            )
+
+    def _check_limits(self) -> None:
+        limits = self.max_neighbors_by_size
+        if any(min(pair) < 1 for pair in limits):
+            raise ArgumentError(
+                f"max_neighbors_by_size is {limits}; give pairs (n, M) of numbers of "
+                "at least 1: systems of more than n atoms use M neighbors"
+            )
+        if len({n for n, _ in limits}) < len(limits):
+            raise ArgumentError(
+                f"max_neighbors_by_size is {limits}; give each number of atoms once"
+            )
+        if self.max_neighbors is not None and self.max_neighbors < 1:
+            raise ArgumentError(
+                f"max_neighbors is {self.max_neighbors}; it must be at least 1"
             )
 
     @property
@@ -65,12 +90,19 @@ class GraphRules:
             "atom_atom": self.atom_atom_cutoff or self.cutoff,
         }
 
-    @property
-    def neighbor_limits(self) -> dict[str, int] | None:
-        """Neighbour limit of each graph by name, or None without limits."""
+    def neighbor_limits(self, n_atoms: int) -> dict[str, int] | None:
+        """Return the neighbour limit of each graph by name, or None without limits.
+
+        Args:
+            n_atoms: Number of atoms of the system.
+
+        Source:
+            GemNet-OC specification, section 2.5 (sizes: MatBench, QMOF).
+        """
         if self.max_neighbors is None:
             return None
-        m = self.max_neighbors
+        larger = [pair for pair in self.max_neighbors_by_size if n_atoms > pair[0]]
+        m = max(larger)[1] if larger else self.max_neighbors
         return {
             "main": m,
             "atom_edge": int(m * 20 / 30),

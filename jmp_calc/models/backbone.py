@@ -35,9 +35,15 @@ class OutputBlock(AtomUpdate):
         atom: Float[Tensor, "atoms atom_dim"],
         edge: Float[Tensor, "edges edge_dim"],
         shared: Shared,
+        kept: float = 1.0,
     ) -> Float[Tensor, "atoms atom_dim"]:
-        """Return the energy features of this depth."""
-        x: Tensor = self(edge, shared.radial_output, shared)
+        """Return the energy features of this depth; ``kept`` as for the sum over edges.
+
+        Source:
+            GemNet-OC specification, section 7: only output blocks make up for edge
+            dropout, before the scale factor.
+        """
+        x: Tensor = self(edge, shared.radial_output, shared, kept)
         if len(self.after_atom):
             x = self.after_atom((x + atom) * INV_SQRT_2)
         return x
@@ -61,9 +67,14 @@ class GemNetOC(torch.nn.Module):
         (arXiv 2310.16802); written from a specification of the published network.
     """
 
+    edge_dropout: float
+    """Part of the edges that the graphs of training lack, a setting of the run and not
+    of the weights. In training mode output blocks divide their sums by the rest."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.edge_dropout = 0.0
         n_edge, n_atom = config.emb_size_edge, config.emb_size_atom
         n_outputs = config.num_blocks + 1
         self.bases = Bases(config)
@@ -96,12 +107,13 @@ class GemNetOC(torch.nn.Module):
         shared: Shared = self.bases(graph)
         main = graph.main
         edge = self.edge_embedding(atom, shared.radial_main, main.source, main.target)
+        kept = 1 - self.edge_dropout if self.training else 1.0
         atoms, edges = [], []
         for depth, output in enumerate(self.outputs):
             assert isinstance(output, OutputBlock)
             if depth:
                 atom, edge = self.blocks[depth - 1](atom, edge, shared)
-            atoms.append(output.atom_features(atom, edge, shared))
+            atoms.append(output.atom_features(atom, edge, shared, kept))
             if with_forces:
                 edges.append(output.edge_features(edge, shared))
         atom_features = self.energy_mlp(torch.cat(atoms, dim=-1))

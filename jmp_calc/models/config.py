@@ -9,14 +9,64 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from jmp_calc.errors import ArgumentError
 from jmp_calc.graph.rules import GraphRules as GraphRules
 from jmp_calc.graph.rules import Rules as Rules
 
 Domain = Literal["molecule", "surface", "bulk"]
 ForceKind = Literal["gradient", "direct"]
 Reduction = Literal["sum", "mean"]
-HeadKind = Literal["energy_forces"]
+TargetReduction = Literal["sum", "mean", "max"]
+HeadKind = Literal["energy_forces", "scalar", "spatial_extent", "binary", "multiclass"]
 """Keys of ``HEADS`` in ``heads.py``."""
+
+_MAX_CLASSES = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetSpec:
+    """What a head other than ``energy_forces`` predicts, and in which unit.
+
+    The value of a system is ``scale * x + shift + sum of references``, where x is the
+    reduction of the network's output over the atoms.
+    """
+
+    name: str
+    """Name of the quantity, such as ``gap``."""
+    unit: str = ""
+    """Unit of the value; empty: a plain number or a class."""
+    scale: float = 1.0
+    """Unit per network unit."""
+    shift: float = 0.0
+    """Constant added to every value."""
+    reduction: TargetReduction = "sum"
+    """How the numbers of the atoms make the number of the system."""
+    references: dict[int, float] | None = None
+    """Reference value by atomic number, added for each atom; None: no references."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, in the order of the logits (class heads only)."""
+    dropout: float = 0.0
+    """Part of the input features that is dropped in training (class heads only)."""
+
+    def __post_init__(self) -> None:
+        """Check name, scale and dropout."""
+        if not self.name:
+            raise ArgumentError("a target needs a name")
+        if not self.scale > 0:
+            raise ArgumentError(
+                f"the scale of target {self.name!r} is {self.scale}; it must be "
+                "positive"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ArgumentError(
+                f"the dropout of target {self.name!r} is {self.dropout}; it must be at "
+                "least 0 and below 1"
+            )
+        if len(set(self.classes)) < len(self.classes):
+            raise ArgumentError(
+                f"the classes of target {self.name!r} are {', '.join(self.classes)}; "
+                "give each only once"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +79,8 @@ class HeadSpec:
     """What the head predicts; a key of ``HEADS``."""
     graph: GraphRules
     """How the structures of this task become graphs."""
-    forces: ForceKind
-    """Force kind that the head was trained for."""
+    forces: ForceKind | None
+    """Force kind that the head was trained for; None: it predicts no forces."""
     has_direct_forces: bool = False
     """Whether the weights hold a direct force head for this task."""
     reduction: Reduction = "sum"
@@ -43,6 +93,8 @@ class HeadSpec:
     """Constant added to every energy, eV."""
     force_scale: float = 1.0
     """eV/angstrom per unit of direct network force."""
+    target: TargetSpec | None = None
+    """What is predicted; None: energy and forces."""
     references: dict[int, float] | None = None
     """Reference energy by atomic number, eV; None: energies are relative and can be
     compared at equal composition only."""
@@ -59,6 +111,45 @@ class HeadSpec:
     not recorded."""
     licence: str = "not stated"
     """Licence of the data that shaped this head."""
+
+    def __post_init__(self) -> None:
+        """Check that kind, target and forces go together."""
+        what = f"head {self.name!r} of kind {self.kind!r}"
+        if self.kind == "energy_forces":
+            if self.target is not None:
+                raise ArgumentError(
+                    f"{what} has a target, {self.target.name!r}; it predicts energy "
+                    "and forces, so give none"
+                )
+            return
+        if self.target is None:
+            raise ArgumentError(f"{what} needs a target that says what it predicts")
+        if self.forces is not None or self.has_direct_forces:
+            raise ArgumentError(f"{what} predicts no forces; set forces=None")
+        self._check_target(self.target, what)
+
+    def _check_target(self, target: TargetSpec, what: str) -> None:
+        wanted = {"binary": (0, 2), "multiclass": range(2, _MAX_CLASSES + 1)}
+        if len(target.classes) not in wanted.get(self.kind, (0,)):
+            need = {
+                "binary": "two or none",
+                "multiclass": f"the names of 2 to {_MAX_CLASSES}",
+            }
+            raise ArgumentError(
+                f"{what} has {len(target.classes)} classes; give "
+                f"{need.get(self.kind, 'none')}"
+            )
+        if self.kind == "spatial_extent" and target.reduction != "sum":
+            raise ArgumentError(
+                f"{what} has the reduction {target.reduction!r}; it is a sum"
+            )
+
+    @property
+    def n_outputs(self) -> int:
+        """Numbers that the head gives per system."""
+        if self.kind != "multiclass" or self.target is None:
+            return 1
+        return len(self.target.classes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,7 +23,7 @@ from jmp_calc.models.basis import (
     legendre_to_cosines,
 )
 from jmp_calc.models.config import ModelConfig
-from jmp_calc.models.layers import Dense, scaled_silu
+from jmp_calc.models.layers import Dense, in_full_precision, scaled_silu
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +93,15 @@ class Bases(torch.nn.Module):
         )
 
     def forward(self, graph: AtomGraph) -> Shared:
-        """Evaluate everything that depends on geometry alone."""
+        """Evaluate everything that depends on geometry alone, never in 16 bits.
+
+        Source:
+            GemNet-OC specification, section 16, item 8.
+        """
+        with in_full_precision(self.radial.offset):
+            return self._evaluate(graph)
+
+    def _evaluate(self, graph: AtomGraph) -> Shared:
         config, dtype = self.config, self.radial.offset.dtype
         n_angular = config.num_spherical
         unit: dict[str, Tensor] = {}

@@ -11,7 +11,13 @@ from torch import Tensor
 from jmp_calc.models.angles import QuadrupletWeights, Slots
 from jmp_calc.models.config import ModelConfig
 from jmp_calc.models.embedding import EdgeEmbedding, Shared
-from jmp_calc.models.layers import INV_SQRT_2, Dense, ScaleFactor, residual_stack
+from jmp_calc.models.layers import (
+    INV_SQRT_2,
+    Dense,
+    ScaleFactor,
+    residual_stack,
+    sum_by_target,
+)
 
 _INV_SQRT_3 = 1 / math.sqrt(3)
 
@@ -207,6 +213,7 @@ def sum_quadruplets(
     if quads.floored is not None:
         quad, slot = quads.floored.incoming
         term = quads.floored.weight[:, :, None] * x[quad, slot][:, None]
+        term = term.to(total.dtype)  # under autocast the sums have 16 bits
         total = total.flatten(0, 1).index_add(0, quads.floored.to, term)
         total = total.view(n_atoms, width, n * n, channels)
     return total
@@ -230,13 +237,21 @@ class AtomUpdate(torch.nn.Module):
         edge: Float[Tensor, "edges edge_dim"],
         radial: Float[Tensor, "edges rbf"],
         shared: Shared,
+        kept: float = 1.0,
     ) -> Float[Tensor, "atoms atom_dim"]:
-        """Return new atom features from edge features."""
+        """Return new atom features from edge features.
+
+        Args:
+            edge: Features of the main edges.
+            radial: Radial factors of these edges.
+            shared: Shared quantities of this forward pass.
+            kept: Part of the edges that dropout has left; the sum is divided by it.
+        """
         graph = shared.graph
         gated = edge * self.radial(radial)
-        total = edge.new_zeros((graph.n_atoms, edge.shape[1])).index_add(
-            0, graph.main.target, gated
-        )
+        total = sum_by_target(gated, graph.main.target, graph.n_atoms)
+        if kept != 1:
+            total = total / kept
         out: Tensor = self.residuals(self.dense_in(self.scale_sum(total, lambda: edge)))
         return out
 

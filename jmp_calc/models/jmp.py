@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from jmp_calc.models.backbone import GemNetOC
 from jmp_calc.models.config import ForceKind, HeadSpec, ModelConfig
 from jmp_calc.models.embedding import Shared
 from jmp_calc.models.heads import HEADS, EnergyForceHead
+from jmp_calc.models.layers import in_full_precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +81,7 @@ class JMPModel(torch.nn.Module):
         forces: ForceKind | None = None,
         stress: bool = False,
         create_graph: bool = False,
+        energy_multiplier: float = 1.0,
     ) -> Prediction:
         """Predict energies and, on request, forces and virial, in network units.
 
@@ -89,12 +91,17 @@ class JMPModel(torch.nn.Module):
             forces: "gradient" (minus the derivative of the energy), "direct", or None.
             stress: Whether to differentiate with respect to strain.
             create_graph: Whether forces can be differentiated again (training).
+            energy_multiplier: Factor of the energy while it is differentiated, taken
+                out of the result again. It changes nothing but what is too small for
+                float16; where the result is not finite, take a smaller one.
 
         Raises:
-            ArgumentError: If a head is unknown or has no direct forces.
+            ArgumentError: If a head is unknown, predicts no energy, or has no direct
+                forces.
         """
         names = [head] * graph.n_systems if isinstance(head, str) else list(head)
-        self._check_heads(names, graph.n_systems, forces)
+        self._check_heads(names, graph.n_systems, predicts="energy")
+        self._check_forces(names, forces)
         needs_gradient = forces == "gradient" or stress
         with torch.set_grad_enabled(torch.is_grad_enabled() or needs_gradient):
             graph, leaf, strain = _differentiable(
@@ -111,7 +118,11 @@ class JMPModel(torch.nn.Module):
                 0, graph.system_index, atom_energy
             )
             gradient, virial = _derivatives(
-                energy, leaf, strain, create_graph=create_graph
+                energy,
+                leaf,
+                strain,
+                create_graph=create_graph,
+                multiplier=energy_multiplier,
             )
         if needs_gradient and not create_graph:
             energy, atom_energy = energy.detach(), atom_energy.detach()
@@ -122,13 +133,65 @@ class JMPModel(torch.nn.Module):
             virial=virial,
         )
 
+    def predict_targets(
+        self, graph: AtomGraph, head: str | Sequence[str]
+    ) -> Float[Tensor, "systems outputs"]:
+        """Predict what heads of other kinds than energy and forces are for.
+
+        Args:
+            graph: One system or a collated batch.
+            head: Name of the task, or one name per system.
+
+        Returns:
+            Network units, of class heads logits, float64. Heads with fewer outputs than
+            others of the batch leave NaN in the last columns.
+
+        Raises:
+            ArgumentError: If a head is unknown, or predicts energies.
+        """
+        names = [head] * graph.n_systems if isinstance(head, str) else list(head)
+        self._check_heads(names, graph.n_systems, predicts="property")
+        found = self.predict_all_targets(graph, sorted(set(names)))
+        width = max(value.shape[1] for value in found.values())
+        result = graph.positions.new_full((graph.n_systems, width), torch.nan)
+        for name, value in found.items():
+            mine = torch.tensor([n == name for n in names], device=value.device)
+            padding = (0, width - value.shape[1])
+            padded = torch.nn.functional.pad(value, padding, value=torch.nan)
+            result = torch.where(mine[:, None], padded, result)
+        return result
+
+    def predict_all_targets(
+        self, graph: AtomGraph, heads: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Predict several targets of every system from one pass of the backbone.
+
+        Args:
+            graph: One system or a collated batch; the graph rules of all these heads
+                must be those that it was built by.
+            heads: Names of the heads.
+
+        Returns:
+            By head, what :meth:`predict_targets` returns.
+
+        Raises:
+            ArgumentError: If a head is unknown, or predicts energies.
+        """
+        self._check_heads(heads, len(heads), predicts="property")
+        atom = self.descriptors(graph)
+        return {name: self.head_layers[name](atom, graph) for name in heads}
+
     def descriptors(self, graph: AtomGraph) -> Float[Tensor, "atoms dim"]:
-        """Return the per-atom features that every energy head reads."""
+        """Return the per-atom features that heads of energies and properties read."""
         out: Tensor = self.backbone(self.embedding(graph.numbers - 1), graph)[0]
         return out
 
     def _check_heads(
-        self, names: Sequence[str], n_systems: int, forces: ForceKind | None
+        self,
+        names: Sequence[str],
+        n_systems: int,
+        *,
+        predicts: Literal["energy", "property"],
     ) -> None:
         if len(names) != n_systems:
             raise ArgumentError(
@@ -141,6 +204,19 @@ class JMPModel(torch.nn.Module):
                     f"unknown head {name!r}; this model has {', '.join(self.heads)}"
                     + did_you_mean(name, self.heads)
                 )
+            target = self.heads[name].target
+            if predicts == "energy" and target is not None:
+                raise ArgumentError(
+                    f"head {name!r} predicts {target.name!r} and no energy; use "
+                    "predict_targets"
+                )
+            if predicts == "property" and target is None:
+                raise ArgumentError(
+                    f"head {name!r} predicts energy and forces; call the model itself"
+                )
+
+    def _check_forces(self, names: Sequence[str], forces: ForceKind | None) -> None:
+        for name in names:
             if forces == "direct" and not self.heads[name].has_direct_forces:
                 raise ArgumentError(
                     f"head {name!r} has no direct force head; use forces='gradient'"
@@ -163,8 +239,9 @@ class JMPModel(torch.nn.Module):
             return layer.atom_energies(atom), forces
         index = torch.tensor([used.index(n) for n in names], device=atom.device)
         of_atom = index[shared.graph.system_index]
-        energy = atom.new_zeros(atom.shape[0])
-        total = atom.new_zeros((atom.shape[0], 3)) if with_forces else None
+        # under autocast features can have 16 bits, results of heads never have
+        energy = shared.edge_unit.new_zeros(atom.shape[0])
+        total = shared.edge_unit.new_zeros((atom.shape[0], 3)) if with_forces else None
         for k, name in enumerate(used):
             layer = self._head(name)
             mine = (of_atom == k).nonzero()[:, 0]
@@ -201,20 +278,31 @@ def _differentiable(
 
 
 def _derivatives(
-    energy: Tensor, leaf: Tensor | None, strain: Tensor | None, *, create_graph: bool
+    energy: Tensor,
+    leaf: Tensor | None,
+    strain: Tensor | None,
+    *,
+    create_graph: bool,
+    multiplier: float,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return minus the gradient (forces) and the derivative by strain (virial)."""
     leaves = [x for x in (leaf, strain) if x is not None]
     if not leaves:
         return None, None
     if energy.requires_grad:
-        gradients = torch.autograd.grad(
-            energy.sum(),
-            leaves,
-            create_graph=create_graph,
-            allow_unused=True,
-            materialize_grads=True,
-        )
+        total = energy.sum()
+        # Without autocast every operation is differentiated in its own precision; with
+        # it, the derivatives of the geometry would be rounded to 16 bits, too.
+        with in_full_precision(total):
+            gradients = torch.autograd.grad(
+                total if multiplier == 1 else total * multiplier,
+                leaves,
+                create_graph=create_graph,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        if multiplier != 1:
+            gradients = tuple(gradient / multiplier for gradient in gradients)
     else:  # no edge at all: nothing depends on where the atoms are
         gradients = tuple(torch.zeros_like(x) for x in leaves)
     by_leaf = iter(gradients)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 INV_SQRT_2 = 1 / math.sqrt(2)
@@ -15,6 +16,29 @@ INV_SQRT_2 = 1 / math.sqrt(2)
 def scaled_silu(x: Tensor) -> Tensor:
     """Return ``silu(x) / 0.6``, which keeps the variance of a standard normal."""
     return torch.nn.functional.silu(x) * (1 / 0.6)
+
+
+def in_full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Return a context without autocast, for what must not be rounded to 16 bits.
+
+    Args:
+        x: A tensor on the device of the work.
+    """
+    device = x.device.type
+    if not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
+def sum_by_target(
+    x: Float[Tensor, "edges dim"], target: Int[Tensor, " edges"], n_atoms: int
+) -> Float[Tensor, "atoms dim"]:
+    """Return the sum over the edges that end at each atom, in float32 at least.
+
+    In 16 bits every addition would round, and sums over many edges overflow float16.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.new_zeros((n_atoms, x.shape[1])).index_add(0, target, x)
 
 
 class ScaledSiLU(torch.nn.Module):
@@ -114,6 +138,19 @@ class ScaleFactor(torch.nn.Module):
         return x * torch.where(self.factor == 0, 1.0, self.factor)
 
 
+class FinalLinear(torch.nn.Linear):
+    """The last layer of a head, never in 16 bits.
+
+    Under autocast its result would otherwise have two or three digits, too few for an
+    energy; the layer is small.
+    """
+
+    def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
+        """Apply the layer to the last axis."""
+        with in_full_precision(x):
+            return super().forward(x.to(self.weight.dtype))
+
+
 def head_mlp(
     width: int, n_out: int, *, n_layers: int, has_bias: bool
 ) -> torch.nn.Sequential:
@@ -128,5 +165,5 @@ def head_mlp(
     layers: list[torch.nn.Module] = []
     for _ in range(n_layers - 1):
         layers += [torch.nn.Linear(width, width, bias=has_bias), ScaledSiLU()]
-    layers.append(torch.nn.Linear(width, n_out, bias=n_out > 1))
+    layers.append(FinalLinear(width, n_out, bias=n_out > 1))
     return torch.nn.Sequential(*layers)

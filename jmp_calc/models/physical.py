@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -22,11 +22,7 @@ def reference_energies(
         graph: The batch.
         specs: The head of each system.
     """
-    table = torch.zeros((len(specs), 121), dtype=torch.float64)
-    for row, spec in zip(table, specs, strict=True):
-        for number, value in (spec.references or {}).items():
-            row[number] = value
-    return table.to(graph.numbers.device)[graph.system_index, graph.numbers]
+    return _of_atoms(graph, [spec.references for spec in specs])
 
 
 def system_references(
@@ -90,3 +86,61 @@ def to_physical(
     return Prediction(
         energy=energy, atom_energy=atom_energy, forces=result_forces, virial=virial
     )
+
+
+def target_references(
+    graph: AtomGraph, specs: Sequence[HeadSpec]
+) -> Float[Tensor, " systems"]:
+    """Return the sum of the reference values of each system, in the target's unit.
+
+    Args:
+        graph: The batch.
+        specs: The head of each system.
+    """
+    of_atoms = _of_atoms(
+        graph, [spec.target.references if spec.target else None for spec in specs]
+    )
+    return of_atoms.new_zeros(graph.n_systems).index_add(
+        0, graph.system_index, of_atoms
+    )
+
+
+def targets_to_physical(
+    outputs: Float[Tensor, "systems outputs"],
+    graph: AtomGraph,
+    specs: Sequence[HeadSpec],
+) -> Float[Tensor, "systems outputs"]:
+    """Return predicted targets in their units, and of class heads the probabilities.
+
+    The value is ``scale * x + shift + sum of references``. A binary head gives the
+    probability of the second class, a multiclass head one per class.
+
+    Args:
+        outputs: Result of ``JMPModel.predict_targets``.
+        graph: The batch that it belongs to.
+        specs: The head of each system, each with a target.
+    """
+    rows = []
+    references = target_references(graph, specs)
+    for output, spec, reference in zip(outputs, specs, references, strict=True):
+        assert spec.target is not None
+        known = output[: spec.n_outputs].double()
+        if spec.kind == "binary":
+            known = known.sigmoid()
+        elif spec.kind == "multiclass":
+            known = known.softmax(dim=0)
+        else:
+            known = known * spec.target.scale + spec.target.shift + reference
+        rows.append(torch.cat([known, output[spec.n_outputs :].double()]))
+    return torch.stack(rows)
+
+
+def _of_atoms(
+    graph: AtomGraph, references: Sequence[Mapping[int, float] | None]
+) -> Float[Tensor, " atoms"]:
+    """Return the reference value of each atom; one table per system."""
+    table = torch.zeros((len(references), 121), dtype=torch.float64)
+    for row, values in zip(table, references, strict=True):
+        for number, value in (values or {}).items():
+            row[number] = value
+    return table.to(graph.numbers.device)[graph.system_index, graph.numbers]

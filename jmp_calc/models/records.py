@@ -62,6 +62,10 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if is_dataclass(kind) and isinstance(kind, type):
         return record_from_json(kind, value, where=where)
     if origin is tuple and isinstance(value, list):
+        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+            raise CheckpointError(
+                f"{where} is {short(value)}, should have {len(arguments)} entries"
+            )
         return tuple(_convert(item, arguments[0], where) for item in value)
     if origin is dict and isinstance(value, Mapping):
         return {

@@ -27,8 +27,10 @@ from jmp_calc.models.jmp import JMPModel
 from jmp_calc.models.records import record_from_json
 from jmp_calc.models.state_dict import model_from_state
 
-FORMAT_VERSION = 1
-"""Layout of the header that this program writes; it reads this one and older ones."""
+FORMAT_VERSION = 2
+"""Newest layout of the header: 2 knows properties and limits by size. This program
+reads all up to it, and writes the oldest that can say what the model assumes, so that
+older programs read what they can."""
 METADATA_KEY = "jmp_calc"
 """Name under which the header lies in the safetensors metadata. One name only: the
 library writes several in random order, and equal models must give equal files."""
@@ -58,11 +60,12 @@ def save_weights(model: JMPModel, path: Path) -> None:
     """
     path = Path(path)
     info = {k: v for k, v in model.info.items() if k not in LOAD_ONLY_INFO}
+    heads = [_without_unused(asdict(spec)) for spec in model.heads.values()]
     header = {
-        "version": FORMAT_VERSION,
+        "version": FORMAT_VERSION if any(map(_needs_version_2, heads)) else 1,
         "units": UNITS,
         "config": asdict(model.config),
-        "heads": [asdict(spec) for spec in model.heads.values()],
+        "heads": heads,
         "info": _finite_or_text(info),
     }
     try:
@@ -235,9 +238,26 @@ def _check_head(spec: HeadSpec, *, where: str) -> None:
     for name, value in sizes.items():
         if value <= 0:
             raise CheckpointError(f"{where}: {name} is {value}, should be positive")
-    for number in (*spec.elements, *(spec.references or {})):
+    of_target = (spec.target and spec.target.references) or {}
+    for number in (*spec.elements, *(spec.references or {}), *of_target):
         if not 1 <= number < len(chemical_symbols):
             raise CheckpointError(f"{where} has an element of atomic number {number}")
+
+
+def _without_unused(head: dict[str, Any]) -> dict[str, Any]:
+    """Return a head without the fields of version 2 that it does not use."""
+    graph = dict(head["graph"])
+    if not graph["max_neighbors_by_size"]:
+        del graph["max_neighbors_by_size"]
+    result = {**head, "graph": graph}
+    if result["target"] is None:
+        del result["target"]
+    return result
+
+
+def _needs_version_2(head: Mapping[str, Any]) -> bool:
+    is_new = "target" in head or "max_neighbors_by_size" in head["graph"]
+    return is_new or head["forces"] is None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -43,6 +43,26 @@ class Progress:
     """Size of the whole file, if the server says."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remedies:
+    """What to do when a download fails, as parts of sentences."""
+
+    full_disk: str
+    """How to use another disk."""
+    unreachable: str
+    """What to check when a server cannot be reached."""
+    by_hand: str
+    """What to do with a file that was fetched by other means."""
+
+
+OF_MODELS = Remedies(
+    full_disk="set JMP_CALC_HOME to a folder on another disk",
+    unreachable="check the network and proxy settings, use a mirror (JMP_CALC_MIRROR)",
+    by_hand="give the path of the file as the model",
+)
+"""For weights."""
+
+
 class RangeDownloader:
     """A downloader for pooch that resumes an interrupted transfer.
 
@@ -52,11 +72,12 @@ class RangeDownloader:
     again a few times before giving up.
 
     Args:
-        label: Name of the model, for messages and the progress bar.
+        label: Name of the model or file, for messages and the progress bar.
         part: File for what has arrived; it survives failures and interruptions.
         size_bytes: Size that the file must have, or None if unknown.
         sha256: Hash that the file must have, or None if unknown.
         wait_seconds: Pause before the first reconnection; it doubles each time.
+        remedies: What messages advise.
     """
 
     def __init__(
@@ -67,12 +88,14 @@ class RangeDownloader:
         size_bytes: int | None = None,
         sha256: str | None = None,
         wait_seconds: float = 1.0,
+        remedies: Remedies = OF_MODELS,
     ) -> None:
         self.label = label
         self.part = part
         self.size_bytes = size_bytes
         self.expected_sha256 = sha256
         self.wait_seconds = wait_seconds
+        self.remedies = remedies
         self.sha256 = ""
         self._progress_file = part.with_name(part.name + ".json")
 
@@ -96,7 +119,7 @@ class RangeDownloader:
             raise DownloadError(
                 f"no space left in {self.part.parent} after {size_text(self.received)} "
                 f"of {self.label}, which are kept; free some space and run this again, "
-                "or set JMP_CALC_HOME to a folder on another disk"
+                f"or {self.remedies.full_disk}"
             ) from error
         self._verify(url)
         os.replace(self.part, output_file)
@@ -204,12 +227,12 @@ class RangeDownloader:
             problem = _REFUSALS.get(status, "has a problem; try again later")
             raise DownloadError(
                 f"cannot download {self.label}: the server {problem} (HTTP {status}); "
-                + by_hand(url)
+                + self._by_hand(url)
             )
         if response.headers.get("Content-Type", "").startswith("text/html"):
             raise DownloadError(
                 f"cannot download {self.label}: {url} gives a web page instead of a "
-                "file, perhaps the login page of this network; " + by_hand(url)
+                "file, perhaps the login page of this network; " + self._by_hand(url)
             )
 
     def _check_size(self, url: str, now: Progress) -> None:
@@ -219,7 +242,7 @@ class RangeDownloader:
             raise DownloadError(
                 f"the server has a file of {now.size_bytes} bytes, but {self.label} "
                 f"has {self.size_bytes}; it is not the same file, so nothing was "
-                "downloaded; " + by_hand(url)
+                "downloaded; " + self._by_hand(url)
             )
 
     def _check_space(self, now: Progress, start: int) -> None:
@@ -230,8 +253,8 @@ class RangeDownloader:
         if needed > free:
             raise DownloadError(
                 f"{self.label} needs {size_text(needed)} more, but {self.part.parent} "
-                f"has only {size_text(free)} free; free some space, or set "
-                "JMP_CALC_HOME to a folder on another disk"
+                f"has only {size_text(free)} free; free some space, or "
+                f"{self.remedies.full_disk}"
             )
 
     def _verify(self, url: str) -> None:
@@ -264,18 +287,12 @@ class RangeDownloader:
             )
         return DownloadError(
             f"cannot download {self.label} from {url} ({type(error).__name__}){kept}; "
-            "check the network and proxy settings, use a mirror (JMP_CALC_MIRROR), or "
-            + by_hand(url)
+            f"{self.remedies.unreachable}, or " + self._by_hand(url)
         )
 
-
-def by_hand(url: str) -> str:
-    """Return the way out that always works, for messages.
-
-    Args:
-        url: Address of the file.
-    """
-    return f"fetch {url} by other means and give the path of the file as the model"
+    def _by_hand(self, url: str) -> str:
+        """Return the way out that always works."""
+        return f"fetch {url} by other means and {self.remedies.by_hand}"
 
 
 def size_text(size_bytes: int) -> str:

@@ -401,7 +401,7 @@ def test_a_file_without_labels_lists_the_keys_found(capsys, weights, tmp_path):
     ("file", "message"),
     [
         ("nothing.xyz", "nothing.xyz does not exist; give a file of labelled"),
-        (".", ". is a folder; give a file of labelled structures"),
+        (".", ". is a folder; give a file of structures"),
         ("text.xyz", "cannot read structures from text.xyz"),
     ],
 )

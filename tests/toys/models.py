@@ -7,7 +7,14 @@ from dataclasses import replace
 
 import torch
 
-from jmp_calc.models.config import NANO, GraphRules, HeadSpec, ModelConfig
+from jmp_calc.models.config import (
+    NANO,
+    GraphRules,
+    HeadKind,
+    HeadSpec,
+    ModelConfig,
+    TargetSpec,
+)
 from jmp_calc.models.jmp import JMPModel
 
 TINY = replace(
@@ -82,6 +89,34 @@ def published_model() -> JMPModel:
         spec("ani1x", graph=ISOLATED, elements=ORGANIC, energy_scale=3.0, **direct),
         name="toy-published",
     )
+
+
+TARGETS: dict[HeadKind, TargetSpec] = {
+    "scalar": TargetSpec(
+        name="gap",
+        unit="eV",
+        scale=0.5,
+        shift=2.0,
+        references={1: 0.1, 6: 0.2, 8: 0.4},
+    ),
+    "spatial_extent": TargetSpec(name="R_2_Abs", unit="a0^2", scale=3.0),
+    "binary": TargetSpec(name="is_metal", reduction="mean"),
+    "multiclass": TargetSpec(
+        name="phase", reduction="max", classes=("fcc", "bcc", "hcp"), dropout=0.2
+    ),
+}
+"""A target for every kind of head that predicts a property."""
+
+
+def property_spec(kind: HeadKind, **fields: object) -> HeadSpec:
+    """A head of this kind, named like it."""
+    settings = {"name": kind, "kind": kind, "target": TARGETS[kind], "forces": None}
+    return spec(**{**settings, **fields})
+
+
+def property_model() -> JMPModel:
+    """One head of every kind that predicts a property, and none for energies."""
+    return build(TINY, *map(property_spec, TARGETS), name="toy-properties")
 
 
 MODELS: dict[str, Callable[[], JMPModel]] = {

@@ -71,16 +71,36 @@ def statistics_of(samples: list[Sample]) -> TaskStatistics:
     """The statistics of these samples."""
     accumulator = StatisticsAccumulator()
     for sample in samples:
-        accumulator.add(sample.numbers, sample.energy, sample.forces)
+        accumulator.add(sample)
     return accumulator.finish()
 
 
-def write_store(path: Path, samples: list[Sample]) -> Path:
-    """Write samples and their statistics as a store."""
+def write_store(path: Path, samples: list[Sample], **facts: object) -> Path:
+    """Write samples and their statistics as a store; its name says task and part."""
+    name, _, split = path.name.rpartition("-")
+    domain = "bulk" if samples[0].is_periodic else "molecule"
+    known = {
+        "task": name,
+        "split": split,
+        "domain": domain,
+        "level_of_theory": "Morse",
+        "licence": "MIT",
+        "coverage": "a few toys",
+        "is_default": domain == "molecule",
+        "datasets": [
+            {
+                "title": f"toy {name}",
+                "level_of_theory": "Morse",
+                "licence": "MIT",
+                "citation": "",
+            }
+        ],
+        "statistics": statistics_of(samples).to_json(),
+    }
     with StoreWriter(path) as writer:
         for sample in samples:
             writer.add(sample)
-        writer.finish({"statistics": statistics_of(samples).to_json()})
+        writer.finish(known | facts)
     return path
 
 

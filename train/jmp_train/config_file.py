@@ -6,7 +6,7 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +30,10 @@ _NOT_THE_RESULT = frozenset(
         "evaluate_every",
         "evaluate_systems",
         "checkpoint_every",
+        "keep_checkpoints",
         "log_every",
+        "parallel",
+        "tensorboard",
     }
 )
 
@@ -170,6 +173,61 @@ def load_config(path: Path) -> TrainConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ArgumentError(f"{path} is not a YAML file: {error}") from error
     return from_plain(TrainConfig, data)
+
+
+def with_settings(config: TrainConfig, assignments: Sequence[str]) -> TrainConfig:
+    """Return a configuration with some settings changed.
+
+    Args:
+        config: All settings of a run.
+        assignments: Each ``KEY=VALUE``: a dotted name, in lists with the number or, of
+            tasks, the name of the item, and a value as in YAML.
+
+    Raises:
+        ArgumentError: If a setting does not exist, or its value has another type.
+    """
+    if not assignments:
+        return config
+    data = to_plain(config)
+    for assignment in assignments:
+        key, sign, text = assignment.partition("=")
+        if not sign:
+            raise ArgumentError(
+                f"{assignment!r} is not KEY=VALUE, such as optim.learning_rate=1e-3"
+            )
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ArgumentError(f"the value of {key} is not YAML: {error}") from error
+        _assign(data, key.split("."), value, key)
+    return from_plain(TrainConfig, data)
+
+
+def _assign(data: Any, names: Sequence[str], value: Any, key: str) -> None:
+    """Change one entry of plain data; an entry of None may become a mapping."""
+    for name in names[:-1]:
+        place = _place(data, name, key)
+        if data[place] is None:
+            data[place] = {}
+        data = data[place]
+    data[_place(data, names[-1], key)] = value
+
+
+def _place(data: Any, name: str, key: str) -> Any:
+    if isinstance(data, dict):
+        return name  # from_plain knows which names there are
+    if not isinstance(data, list):
+        raise ArgumentError(f"{key} is no setting: nothing is below {data!r}")
+    known = [item.get("name") if isinstance(item, dict) else None for item in data]
+    if name in known:
+        return known.index(name)
+    if name.isdecimal() and int(name) < len(data):
+        return int(name)
+    allowed = [str(n) for n in known if n] or [f"0 to {len(data) - 1}"]
+    raise ArgumentError(
+        f"{key} is no setting: there is no {name!r}, only {', '.join(allowed)}"
+        + did_you_mean(name, allowed)
+    )
 
 
 def result_settings(config: TrainConfig) -> dict[str, Any]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from jmp_calc.errors import CheckpointError
+from jmp_calc.models.state_dict import model_from_state
 from jmp_calc.models.weights import save_weights
-from jmp_train.checkpoint import load_checkpoint
+from jmp_train.checkpoint import AVERAGE, MODEL, load_state
+from jmp_train.checkpoint_folders import CHECKPOINTS, find_checkpoint
 from jmp_train.config_file import config_hash
-from jmp_train.data.datasets import DATASETS
-from jmp_train.data.tasks import TASKS
-from jmp_train.heads import build_model
-from jmp_train.runlog import CHECKPOINT, SUMMARY
+from jmp_train.run_state import RunState, read_state
+from jmp_train.runlog import SUMMARY
 
-DEFAULT_LICENCE = "MIT"
-"""Licence of weights that are trained on data whose licences allow it."""
+NOT_STATED = "not stated"
+"""Licence of data and weights that say nothing about it."""
 
 
 def weights_path(run: Path, name: str) -> Path:
@@ -29,61 +30,79 @@ def weights_path(run: Path, name: str) -> Path:
     return run / f"{name}.safetensors"
 
 
-def export_weights(run: Path, out: Path | None = None) -> Path:
-    """Write the averaged weights of the last checkpoint of a run, and return the file.
+def export_weights(
+    place: Path,
+    out: Path | None = None,
+    *,
+    is_best: bool = False,
+    is_averaged: bool = True,
+) -> Path:
+    """Write the weights of a checkpoint as a weights file, and return the file.
+
+    Neither the stores of the run nor the weights that it started from are needed.
 
     Args:
-        run: Folder of the run.
-        out: The file; None: beside the checkpoint, named as the model.
+        place: Folder of a run, or one of its checkpoints.
+        out: The file; None: in the folder of the run, named as the model.
+        is_best: Take the checkpoint with the best validation, and not the last.
+        is_averaged: Take the averaged weights, if the run keeps an average.
 
     Raises:
-        CheckpointError: If the run has no checkpoint.
+        CheckpointError: If there is no such checkpoint, or it is damaged.
     """
-    checkpoint = load_checkpoint(run / CHECKPOINT)
-    config = checkpoint.config
-    model = build_model(config, checkpoint.statistics)
-    state = dict(checkpoint.model)
-    state.update(checkpoint.average or {})
-    model.load_state_dict(state)
-    model.info = {
-        "name": config.name,
-        "licence": DEFAULT_LICENCE,
-        "training": {
-            "config_hash": config_hash(config),
-            "step": checkpoint.position.step,
-            "seconds": checkpoint.position.seconds,
-            "is_averaged": checkpoint.average is not None,
-            "tasks": {
-                task.name: {
-                    "datasets": _datasets(task.name),
-                    "n_systems": checkpoint.statistics[task.name].n_systems,
-                    "systems_seen": seen,
-                    "fingerprint": checkpoint.fingerprints[task.name],
-                }
-                for task, seen in zip(
-                    config.data.tasks, checkpoint.position.seen, strict=True
-                )
-            },
-            **_measured(run, checkpoint.position.step),
-        },
-    }
-    path = out or weights_path(run, config.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = find_checkpoint(place, is_best=is_best)
+    run = _run_of(checkpoint)
+    state = read_state(checkpoint)
+    tensors = load_state(checkpoint, MODEL)
+    average = load_state(checkpoint, AVERAGE) if is_averaged else {}
+    model = model_from_state(state.config.model, state.heads, tensors | average)
+    model.info = _info(state, is_averaged=bool(average))
+    model.info["training"] |= _measured(run, state.position.step)
+    path = out or weights_path(run, state.config.name)
     save_weights(model, path)
     return path
 
 
-def _datasets(task: str) -> list[dict[str, str]]:
-    infos = [DATASETS[name] for name in TASKS[task].datasets]
-    return [
-        {
-            "title": info.title,
-            "level_of_theory": info.level_of_theory,
-            "licence": info.licence,
-            "citation": info.citation,
-        }
-        for info in infos
-    ]
+def joined_licences(licences: Iterable[str]) -> str:
+    """Return the licences of several works as those of what is made from them.
+
+    Args:
+        licences: Of each; repeats are named once.
+    """
+    return "; ".join(dict.fromkeys(filter(None, licences))) or NOT_STATED
+
+
+def _run_of(checkpoint: Path) -> Path:
+    folder = checkpoint.resolve().parent
+    return folder.parent if folder.name == CHECKPOINTS else folder
+
+
+def _info(state: RunState, *, is_averaged: bool) -> dict[str, Any]:
+    training = {
+        **state.info.get("training", {}),
+        "config_hash": config_hash(state.config),
+        "step": state.position.step,
+        "seconds": state.position.seconds,
+        "is_averaged": is_averaged,
+        "tasks": {
+            task.name: {
+                "datasets": state.headers[task.name].get("datasets", []),
+                "n_systems": state.headers[task.name]["n_systems"],
+                "systems_seen": seen,
+                "fingerprint": state.fingerprints[task.name],
+            }
+            for task, seen in zip(
+                state.config.data.tasks, state.position.seen, strict=True
+            )
+        },
+    }
+    of_data = [state.headers[t.name]["licence"] for t in state.config.data.tasks]
+    of_start = state.info.get("licence", "")
+    return {
+        "name": state.config.name,
+        "licence": joined_licences([of_start, *of_data]),
+        "training": training,
+    }
 
 
 def _measured(run: Path, step: int) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""AdamW, warm-up and cosine, shared-parameter gradient scaling, moving average."""
+"""AdamW, shared-parameter gradient scaling, clipping, moving average."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -11,42 +11,59 @@ from torch import Tensor
 
 from jmp_calc.models.jmp import JMPModel
 from jmp_train.config import OptimConfig
+from jmp_train.groups import ParameterGroup
+from jmp_train.parallel import whole
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""Tensors that AdamW keeps for each parameter."""
 
 
-def build_optimizer(model: JMPModel, config: OptimConfig) -> torch.optim.AdamW:
-    """Return AdamW over all parameters in one group.
+def build_optimizer(
+    groups: Sequence[ParameterGroup], config: OptimConfig
+) -> torch.optim.AdamW:
+    """Return AdamW over groups of parameters, with its moments at zero.
 
     Args:
-        model: The network.
+        groups: What learns, and at which rates.
         config: Rates and decay.
     """
-    return torch.optim.AdamW(
-        model.parameters(),
-        lr=config.learning_rate,
+    optimizer = torch.optim.AdamW(
+        [
+            {
+                "params": list(group.parameters),
+                "lr": group.factor * config.learning_rate,
+            }
+            for group in groups
+        ],
         betas=config.betas,
         eps=config.eps,
         weight_decay=config.weight_decay,
     )
+    for group in groups:
+        for parameter in group.parameters:
+            # As AdamW does at its first step; a resumed run reads into these.
+            optimizer.state[parameter] = {
+                "step": torch.tensor(0.0),
+                **{moment: torch.zeros_like(parameter) for moment in MOMENTS},
+            }
+    return optimizer
 
 
-def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
-    """Return the learning rate of a step: linear warm-up, then cosine, then constant.
+def moments(
+    optimizer: torch.optim.AdamW, groups: Sequence[ParameterGroup]
+) -> dict[str, Tensor]:
+    """Return the moments of an optimizer by name, not copied.
 
     Args:
-        step: Number of the step, from 0.
-        total_steps: Step at which the cosine ends.
-        config: Peak, start and end of the schedule.
-
-    Source:
-        Training specification, section 1.8; held at the end value afterwards.
+        optimizer: Of these groups.
+        groups: Names and parameters.
     """
-    peak, warmup = config.learning_rate, config.warmup_steps
-    if step < warmup:
-        start = peak * config.warmup_start
-        return start + (peak - start) * step / max(warmup - 1, 1)
-    progress = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
-    end = peak * config.final
-    return end + 0.5 * (peak - end) * (1 + math.cos(math.pi * progress))
+    return {
+        f"{moment}.{name}": optimizer.state[parameter][moment]
+        for group in groups
+        for name, parameter in zip(group.names, group.parameters, strict=True)
+        for moment in MOMENTS
+    }
 
 
 _EXTRA_USES = {
@@ -67,26 +84,42 @@ _EXTRA_USES = {
 
 
 @torch.no_grad()
-def finish_gradients(model: JMPModel) -> None:
-    """Divide shared gradients by their uses; give absent tasks zero gradients.
-
-    With zeros instead of None, decay and momentum act on the heads of tasks that a
-    batch lacks, as in the published training.
+def finish_gradients(model: JMPModel, factor: float = 1.0) -> None:
+    """Multiply gradients by a factor, and divide shared ones by their uses.
 
     Args:
         model: The network, after the backward pass and before clipping.
+        factor: One over the scale of the loss.
 
     Source:
         GemNet-OC specification, section 9; training specification, section 1.8.
     """
+    if factor != 1:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
     bases = model.backbone.bases
     for name, extra in _EXTRA_USES.items():
         weight = bases.get_parameter(f"{name}.weight")
         if weight.grad is not None:
             weight.grad.div_(model.config.num_blocks + extra)
-    for parameter in model.parameters():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
+
+
+def clip_gradients(parameters: Sequence[Tensor], config: OptimConfig) -> float:
+    """Clip gradients by norm, by value, by both or not at all; return their norm.
+
+    Args:
+        parameters: What learns.
+        config: The limits.
+
+    Returns:
+        Global norm before clipping, the same in all processes.
+    """
+    limit = math.inf if config.clip_norm is None else config.clip_norm
+    norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, limit)))
+    if config.clip_value is not None:
+        torch.nn.utils.clip_grad_value_(parameters, config.clip_value)
+    return norm
 
 
 class MovingAverage:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from jmp_calc.errors import ArgumentError
 from jmp_calc.files import replacing
 from jmp_calc.versions import installed_versions
+from jmp_train.checkpoint_folders import CHECKPOINTS as CHECKPOINTS
 from jmp_train.metrics import TaskErrors
+from jmp_train.run_folder import explained
 
-CHECKPOINT = "checkpoint.pt"
-"""Name of the last checkpoint of a run."""
 CONFIG = "config.yml"
 """Name of the resolved configuration."""
 LOG = "log.jsonl"
 """Name of the log: one JSON object a line, ``kind`` says what it is."""
 SUMMARY = "summary.json"
 """Name of the summary that is written when a run stops."""
+CURVES = "tensorboard"
+"""Name of the folder of curves for TensorBoard."""
 
 _PACKAGES = ("jmp-calc", "torch", "numpy", "ase")
 
@@ -62,16 +66,32 @@ def hardware(device: torch.device) -> str:
 
 
 class RunLog:
-    """Appends records to the log of a run."""
+    """Appends records to the log of a run, and numbers to its curves.
 
-    def __init__(self, folder: Path) -> None:
+    Only the first process of a run writes.
+    """
+
+    def __init__(
+        self, folder: Path, *, is_writing: bool = True, has_curves: bool = False
+    ) -> None:
         """Create the folder if need be.
 
         Args:
             folder: Folder of the run.
+            is_writing: Whether this is the first process.
+            has_curves: Write curves for TensorBoard, too.
+
+        Raises:
+            ArgumentError: If TensorBoard is not installed.
+            StorageError: If the folder cannot be written to.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self._is_writing = is_writing
+        self._curves = None
+        if is_writing:
+            with explained(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                self._curves = _open_curves(folder / CURVES) if has_curves else None
 
     def append(self, kind: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Write one line and return its record.
@@ -79,10 +99,21 @@ class RunLog:
         Args:
             kind: What the record is: start, step, evaluation, stop.
             facts: Plain data.
+
+        Raises:
+            StorageError: If the folder cannot be written to.
         """
-        record = {"kind": kind, **facts}
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+        record: dict[str, Any] = _plain({"kind": kind, **facts})
+        if not self._is_writing:
+            return record
+        with (
+            explained(self.folder),
+            (self.folder / LOG).open("a", encoding="utf-8") as file,
+        ):
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        if self._curves is not None and kind in ("step", "evaluation"):
+            for name, value in _numbers(kind, record):
+                self._curves.add_scalar(name, value, facts["step"])
         return record
 
     def write(self, name: str, facts: Mapping[str, Any]) -> None:
@@ -91,7 +122,48 @@ class RunLog:
         Args:
             name: Name in the folder of the run.
             facts: Plain data.
+
+        Raises:
+            StorageError: If the folder cannot be written to.
         """
-        text = json.dumps(facts, indent=2, ensure_ascii=False)
-        with replacing(self.folder / name) as new:
+        if not self._is_writing:
+            return
+        text = json.dumps(_plain(facts), indent=2, ensure_ascii=False)
+        with explained(self.folder), replacing(self.folder / name) as new:
             new.write_text(text + "\n", encoding="utf-8")
+
+    def close(self) -> None:
+        """Write what TensorBoard has not written yet."""
+        if self._curves is not None:
+            self._curves.close()
+
+
+def _open_curves(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ArgumentError(
+            "tensorboard is on, but TensorBoard is not installed; run: pip install "
+            "'jmp-calc[tensorboard]', or turn it off"
+        ) from error
+    return SummaryWriter(str(folder))
+
+
+def _plain(facts: Any) -> Any:
+    """Return facts as JSON holds them: numbers that are not finite become null."""
+    if isinstance(facts, Mapping):
+        return {key: _plain(value) for key, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_plain(value) for value in facts]
+    if isinstance(facts, float) and not math.isfinite(facts):
+        return None
+    return facts
+
+
+def _numbers(prefix: str, facts: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the numbers of a record under names with slashes."""
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(f"{prefix}/{key}", value)
+        elif isinstance(value, int | float) and key != "step":
+            yield f"{prefix}/{key}", float(value)

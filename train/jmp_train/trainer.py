@@ -1,59 +1,52 @@
-"""Trainer: from a TrainConfig to trained weights, in one process."""
+"""Trainer: from a TrainConfig to trained weights, in one process or in many."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.models.jmp import JMPModel
-from jmp_train.checkpoint import (
-    Checkpoint,
-    Position,
-    check_same_run,
-    load_checkpoint,
-    save_checkpoint,
-)
+from jmp_train.checkpoint import AVERAGE, MODEL, OPTIMIZER, Checkpointer, read_tensors
+from jmp_train.checkpoint_folders import CHECKPOINTS, latest
 from jmp_train.config import TrainConfig
-from jmp_train.config_file import config_hash, save_config
-from jmp_train.data.batches import GraphDataset, TrainingBatch, build_loader
-from jmp_train.data.store import open_stores
+from jmp_train.config_file import save_config
+from jmp_train.data.batches import GraphDataset, build_loader
 from jmp_train.devices import choose_device
-from jmp_train.heads import build_model
-from jmp_train.metrics import TaskErrors, choose_samples, evaluate_model
+from jmp_train.feed import FedStep, feed_steps
+from jmp_train.labels import check_labels
+from jmp_train.metrics import TaskErrors
+from jmp_train.nonfinite import NonFiniteGuard
 from jmp_train.normalize import TaskStatistics
-from jmp_train.objective import Objective, task_losses
-from jmp_train.optim import (
-    MovingAverage,
-    build_optimizer,
-    finish_gradients,
-    learning_rate,
-)
-from jmp_train.plan import Step, TrainingPlan
+from jmp_train.optim import MovingAverage
+from jmp_train.parallel import Group, check_parallel
+from jmp_train.plan import TrainingPlan
 from jmp_train.progress import RunResult, StepResult, StopReason, Watcher
-from jmp_train.runlog import (
-    CHECKPOINT,
-    CONFIG,
-    SUMMARY,
-    RunLog,
-    errors_name,
-    errors_to_json,
-    hardware,
-    versions,
+from jmp_train.records import Pace, run_facts, step_facts
+from jmp_train.run_folder import explained, locked
+from jmp_train.run_state import Position, RunState, check_same_run
+from jmp_train.runlog import CONFIG, SUMMARY, RunLog, errors_name, errors_to_json
+from jmp_train.schedules import build_schedule
+from jmp_train.setup import fingerprints, network, resolved, saved_state
+from jmp_train.steps import StepMaker
+from jmp_train.stopping import EarlyStopping
+from jmp_train.validation import (
+    Validator,
+    has_part,
+    monitored_error,
+    open_dataset,
 )
-from jmp_train.scale_factors import fit_scale_factors
+
+Record = Callable[[str, dict[str, Any]], None]
 
 
 class Trainer:
-    """One training run; make it with :meth:`build`."""
+    """One training run, as one of its processes sees it; make it with :meth:`build`."""
 
     def __init__(
         self,
@@ -61,137 +54,104 @@ class Trainer:
         model: JMPModel,
         *,
         dataset: GraphDataset,
-        statistics: dict[str, TaskStatistics],
-        threads: int = 1,
+        plan: TrainingPlan,
+        group: Group,
     ) -> None:
         """Put the parts together; the network is used as it is given.
 
         Args:
-            config: Settings.
-            model: The network, with the heads of the tasks.
+            config: Settings, with ``batches_per_step``.
+            model: The network, with the heads of the tasks, on the device of the group.
             dataset: Training samples.
-            statistics: Statistics of the training part, by task.
-            threads: Batches of a step that are computed at the same time; the result
-                does not depend on it.
+            plan: Which of them make which step.
+            group: The processes.
         """
-        self.config = config
-        self.statistics = statistics
-        self.device = choose_device(config.device)
-        self.model = model.to(self.device)
-        self.objective = Objective(self.model, config, statistics)
-        self.dataset = dataset
-        self.plan = TrainingPlan(dataset, config)
-        self.optimizer = build_optimizer(self.model, config.optim)
-        decay = config.optim.ema_decay
-        self.average = None if decay is None else MovingAverage(self.model, decay)
+        self.config, self.model, self.group = config, model, group
+        self.dataset, self.plan = dataset, plan
+        self.headers = {task: s.header for task, s in dataset.stores.items()}
+        self.statistics = {
+            task: TaskStatistics.from_json(header["statistics"])
+            for task, header in self.headers.items()
+        }
+        self.maker = StepMaker(model, config, self.statistics, group=group)
+        if config.parallel == "fsdp":
+            smallest = int(dataset.n_atoms.argmin())
+            (self.maker.spare,) = build_loader(dataset, [[smallest]])
+        self.schedule = build_schedule(
+            config,
+            # only a plateau schedule counts in epochs; to count them takes time
+            steps_per_epoch=0 if config.plateau is None else plan.epoch_length(0),
+            n_steps=plan.n_steps,
+            factors=[g.factor for g in self.maker.groups],
+        )
+        self.stopping = None
+        if config.stopping is not None:
+            self.stopping = EarlyStopping(config.stopping)
+        self.guard = NonFiniteGuard(dataset, config.out, limit=config.nonfinite_limit)
         self.position = Position(seen=(0,) * len(config.data.tasks))
-        self._parameters = list(self.model.parameters())
-        self._threads = min(threads, config.data.batches_per_step)
+        self._validator = Validator(config, group)
+        self._checkpointer: Checkpointer | None = None
+        self._saved_step: int | None = None
 
     @classmethod
     def build(
-        cls, config: TrainConfig, *, is_resumed: bool = False, threads: int = 1
+        cls,
+        config: TrainConfig,
+        *,
+        group: Group | None = None,
+        is_resumed: bool = False,
     ) -> Trainer:
         """Open the stores and make, or resume, a run.
 
         Args:
             config: Settings.
-            is_resumed: Go on from the checkpoint in the folder of the run.
-            threads: Batches of a step that are computed at the same time.
+            group: The processes, which all call this; None: this one alone.
+            is_resumed: Go on from the last checkpoint in the folder of the run.
 
         Raises:
             ArgumentError: If the folder holds a run and this is not to resume it, or
-                it is resumed with other settings.
+                it is resumed with other settings, or the settings do not go together.
             DataError: If a store is missing.
             CheckpointError: If there is no checkpoint to resume.
         """
-        path = config.out / CHECKPOINT
-        if path.exists() and not is_resumed:
-            raise ArgumentError(
-                f"{config.out} already holds a run; resume it with --resume, or choose "
-                "another folder"
-            )
-        checkpoint = load_checkpoint(path) if is_resumed else None
-        dataset = open_dataset(config, "train")
-        statistics = {
-            task: TaskStatistics.from_json(store.header["statistics"])
-            for task, store in dataset.stores.items()
-        }
-        trainer = cls(
-            config,
-            build_model(config, statistics),
-            dataset=dataset,
-            statistics=statistics,
-            threads=threads,
-        )
-        if checkpoint is None:
-            trainer.fit_scale_factors()
-        else:
-            check_same_run(checkpoint, config, trainer.fingerprints)
-            trainer.restore(checkpoint)
+        group = Group.single(choose_device(config.device)) if group is None else group
+        with group.together():
+            check_parallel(config)
+            state = saved_state(config, is_resumed=is_resumed)
+            config = resolved(config, state, group)
+            dataset = open_dataset(config, "train")
+            check_labels(config, {t: s.header for t, s in dataset.stores.items()})
+            if state is not None:
+                check_same_run(state, config, fingerprints(dataset))
+        # Counting the steps may take minutes, so one process does it for all.
+        n_steps = group.on_main(lambda: TrainingPlan(dataset, config).n_steps)
+        plan = TrainingPlan(dataset, config, n_steps=n_steps)
+        with group.together():
+            model = network(config, dataset, plan, state=state, device=group.device)
+        trainer = cls(config, model, dataset=dataset, plan=plan, group=group)
+        if state is not None:
+            trainer.restore(state)
         return trainer
+
+    @property
+    def average(self) -> MovingAverage | None:
+        """Moving average of the weights, if the run keeps one."""
+        return self.maker.average
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.group.device
 
     @property
     def fingerprints(self) -> dict[str, str]:
         """Fingerprint of the training store of each task."""
-        return {
-            task: store.header["fingerprint"]
-            for task, store in self.dataset.stores.items()
-        }
+        return fingerprints(self.dataset)
 
-    def fit_scale_factors(self) -> None:
-        """Fit the scale factors of the fresh network to its first training batches."""
-        n_batches = self.config.scale_batches
-        if not n_batches:
-            return
-        steps = (step for _, _, step in self.plan.steps_from(0, 0))
-        batches = list(islice((batch for step in steps for batch in step), n_batches))
-        loader = build_loader(self.dataset, batches)
-        fit_scale_factors(self.model, [batch.graph.to(self.device) for batch in loader])
-
-    def train_step(self, batches: Sequence[TrainingBatch]) -> StepResult:
-        """Make one optimizer step from the gradients of some batches.
-
-        Args:
-            batches: At least one; the loss is the mean over the systems (or atoms) of
-                all of them.
-
-        Raises:
-            DataError: If the loss or its gradient is not finite.
-        """
-        rate = learning_rate(self.position.step, self.plan.n_steps, self.config.optim)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        found = self.objective.step_gradients(batches, threads=self._threads)
-        for parameter, gradient in zip(self._parameters, found.gradients, strict=True):
-            parameter.grad = gradient
-        finish_gradients(self.model)
-        limit = self.config.optim.clip_norm or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
-        self._check_finite(found.loss, norm, batches)
-        self.optimizer.step()
-        if self.average is not None:
-            self.average.update(self.model)
-        return StepResult(
-            loss=found.loss,
-            energy_loss=found.energy_loss,
-            force_loss=found.loss - found.energy_loss,
-            gradient_norm=norm,
-            learning_rate=rate,
-            task_losses=task_losses(batches, found.terms),
-        )
-
-    def _check_finite(
-        self, loss: float, norm: float, batches: Sequence[TrainingBatch]
-    ) -> None:
-        if math.isfinite(loss) and math.isfinite(norm):
-            return
-        samples = [int(i) for batch in batches for i in batch.index]
-        raise DataError(
-            f"step {self.position.step} has loss {loss} and gradient norm {norm}; "
-            f"lower the learning rate, or look at training samples {samples[:8]} for "
-            "overlapping atoms or wrong labels. The last checkpoint is unharmed"
-        )
+    @property
+    def has_best(self) -> bool:
+        """Whether a checkpoint is the best of the validations so far."""
+        return self.stopping is not None and self._checkpoints().best() is not None
 
     def evaluate(
         self, split: str = "val", *, per_task: int | None = None
@@ -202,195 +162,253 @@ class Trainer:
             split: ``train``, ``val`` or ``test``.
             per_task: Largest number of systems of each task; None: all.
         """
-        dataset = open_dataset(self.config, split)
-        samples = choose_samples(dataset, per_task)
-        average = self.average
-        with nullcontext() if average is None else average.applied_to(self.model):
-            return evaluate_model(
-                self.model,
-                dataset,
-                samples,
-                forces=self.config.forces,
-                max_atoms=self.config.data.max_atoms,
-                device=self.device,
-            )
+        return self._validator.measure(
+            self.model, self.average, split, per_task=per_task
+        )
+
+    def train_step(self, fed: FedStep) -> StepResult:
+        """Make the next optimizer step, or skip it if it is not finite.
+
+        Args:
+            fed: Its batches.
+
+        Raises:
+            DataError: If too many steps in a row were skipped.
+        """
+        began = time.monotonic()
+        step = self.position.step
+        rates = self.schedule.rates(step)
+        result, suspects = self.maker.make(fed, rates, step=step)
+        if not result.is_skipped:
+            self.guard.count_finite()
+        elif self.maker.is_scaled_down:
+            self._skip(fed, result, suspects)
+        seconds = fed.waiting + time.monotonic() - began
+        return replace(result, seconds=seconds, waiting=fed.waiting)
+
+    def _skip(self, fed: FedStep, result: StepResult, own: list[int]) -> None:
+        """Count a skipped step; stop if it is one too many."""
+        suspects = [index for part in self.group.gather(own) for index in part]
+        suspects = suspects or [index for batch in fed.samples for index in batch]
+        if not self.guard.count_skipped(suspects):
+            return
+        with explained(self.config.out):
+            self.group.on_main(lambda: str(self.guard.save()))
+        raise self.guard.error(
+            self.position.step, loss=result.loss, norm=result.gradient_norm
+        )
 
     def run(self, watcher: Watcher | None = None) -> RunResult:
         """Train until the schedule ends, the time is up, or someone asks to stop.
 
-        A checkpoint is saved in every case. The test part is scored at the end, unless
-        the run was interrupted.
+        A checkpoint is saved in every case. The test part is scored at the end, with
+        the best weights if the run has early stopping, unless it was interrupted.
 
         Args:
             watcher: Hears about each step; None: nobody does.
+
+        Raises:
+            ArgumentError: If another process trains in the folder of the run.
+            DataError: If a sample is damaged, or steps in a row were not finite.
+            StorageError: If the folder of the run cannot be written to.
+            CheckpointError: If a checkpoint cannot be written.
         """
-        watcher = watcher or Watcher()
-        log = RunLog(self.config.out)
-        save_config(self.config, self.config.out / CONFIG)
+        with self.group.held(self.config.out, locked):
+            return self._run(watcher or Watcher())
+
+    def _run(self, watcher: Watcher) -> RunResult:
+        config, is_main = self.config, self.group.is_main
+        log = RunLog(config.out, is_writing=is_main, has_curves=config.tensorboard)
+        if is_main:
+            with explained(config.out):
+                save_config(config, config.out / CONFIG)
 
         def record(kind: str, facts: dict[str, Any]) -> None:
             watcher.on_record(log.append(kind, facts))
 
-        record("start", self._facts())
+        record("start", run_facts(self))
         if self.position.step == 0:
             self._validate(record)
         reason = self._train(watcher, record)
         self.save()
-        errors = {} if reason == "interrupted" else self.evaluate("test")
+        self._wait()
+        errors = {} if reason == "interrupted" else self._test()
         if errors:
             facts = {"step": self.position.step, "tasks": errors_to_json(errors)}
             log.write(errors_name("test"), {"split": "test", **facts})
             record("test", facts)
-        summary = {**self._facts(), "reason": reason, "test": errors_to_json(errors)}
+        summary = {**run_facts(self), "reason": reason, "test": errors_to_json(errors)}
         log.write(SUMMARY, summary)
         record("stop", {"reason": reason, "step": self.position.step})
-        return RunResult(reason=reason, step=self.position.step, errors=errors)
+        log.close()
+        explanation = self.stopping.reason if self.stopping is not None else None
+        return RunResult(
+            reason=reason,
+            explanation=explanation or "" if reason == "early" else "",
+            step=self.position.step,
+            errors=errors,
+        )
 
-    def _train(
-        self, watcher: Watcher, record: Callable[[str, dict[str, Any]], None]
-    ) -> StopReason:
-        config, began = self.config, time.monotonic()
+    def _train(self, watcher: Watcher, record: Record) -> StopReason:
+        """Make the steps that are left."""
+        config, pace, began = self.config, Pace(), time.monotonic()
         limit = math.inf if config.max_minutes is None else 60 * config.max_minutes
-        for result in self._steps():
+        if self._is_over():
+            return self._end()
+        for fed in self._feed():
+            result = self.train_step(fed)
+            self._advance(fed, result)
             step = self.position.step
             watcher.on_step(step, self.plan.n_steps, result)
+            pace.add(result)
             if step % config.log_every == 0:
-                record("step", self._step_facts(result))
-            is_last = step >= self.plan.n_steps
-            if step % config.evaluate_every == 0 and not is_last:
-                self._validate(record)
-            if step % config.checkpoint_every == 0 and not is_last:
-                self.save()
-            if watcher.should_stop():
+                record("step", step_facts(self, result) | pace.facts())
+            self._after_step(fed, record)
+            is_late = self.group.is_main and time.monotonic() - began > limit
+            if self._is_over():
+                return self._end()
+            if self.group.any(watcher.should_stop()):
                 return "interrupted"
-            if time.monotonic() - began > limit and not is_last:
+            if self.group.any(is_late):
                 return "time"
-        return "finished"
+        raise AssertionError("steps are fed without end")
 
-    def _steps(self) -> Iterator[StepResult]:
-        """Make the steps that are left; the position moves before each result."""
-        while self.position.step < self.plan.n_steps:
-            epoch = self.position.epoch
-            steps = self.plan.epoch_steps(epoch)[self.position.place :]
-            loader = iter(
-                build_loader(
-                    self.dataset,
-                    [batch for step in steps for batch in step],
-                    workers=self.config.data.workers,
-                )
-            )
-            for step in steps:
-                began = time.monotonic()
-                result = self.train_step(list(islice(loader, len(step))))
-                self._advance(step, time.monotonic() - began)
-                yield result
-                if self.position.step >= self.plan.n_steps:
-                    return
-            self.position = replace(self.position, epoch=epoch + 1, place=0)
+    def _feed(self) -> Iterator[FedStep]:
+        return feed_steps(
+            self.dataset,
+            self.plan,
+            self.group,
+            epoch=self.position.epoch,
+            place=self.position.place,
+            workers=self.config.data.workers,
+        )
 
-    def _advance(self, step: Step, seconds: float) -> None:
+    def _is_over(self) -> bool:
+        is_early = self.stopping is not None and self.stopping.reason is not None
+        return is_early or self.position.step >= self.plan.n_steps
+
+    def _end(self) -> StopReason:
+        is_early = self.stopping is not None and self.stopping.reason is not None
+        return "early" if is_early else "finished"
+
+    def _after_step(self, fed: FedStep, record: Record) -> None:
+        """Validate and save if it is time."""
+        config, step = self.config, self.position.step
+        is_last = step >= self.plan.n_steps
+        is_best = False
+        if config.evaluate_every is None:
+            is_due = fed.is_last_of_epoch
+        else:
+            is_due = step % config.evaluate_every == 0 and not is_last
+        if is_due or (is_last and self.stopping is not None):
+            is_best = self._validate(record)
+        if is_best or (step % config.checkpoint_every == 0 and not is_last):
+            self.save(is_best=is_best)
+
+    def _advance(self, fed: FedStep, result: StepResult) -> None:
         seen = list(self.position.seen)
         tasks = list(self.dataset.stores)
-        for batch in step:
+        for batch in fed.samples:
             for sample in batch:
                 seen[tasks.index(self.dataset.task_of(sample))] += 1
         position = self.position
         self.position = replace(
             position,
             step=position.step + 1,
-            place=position.place + 1,
-            seconds=position.seconds + seconds,
+            epoch=fed.epoch,
+            place=fed.place + 1,
+            seconds=position.seconds + result.seconds,
             seen=tuple(seen),
+            skipped=position.skipped + result.is_skipped,
         )
 
-    def _validate(self, record: Callable[[str, dict[str, Any]], None]) -> None:
+    def _validate(self, record: Record) -> bool:
+        """Measure the validation part; return whether it is the best so far."""
         errors = self.evaluate("val", per_task=self.config.evaluate_systems)
-        record(
-            "evaluation",
-            {"step": self.position.step, "tasks": errors_to_json(errors)},
-        )
+        facts: dict[str, Any] = {
+            "step": self.position.step,
+            "tasks": errors_to_json(errors),
+        }
+        is_best = False
+        if self.stopping is not None and self.config.stopping is not None:
+            error = monitored_error(errors, self.config.stopping.monitor)
+            if self.position.step > 0:
+                self.schedule.after_validation(error)
+                rate = max(self.schedule.rates(self.position.step))
+                is_best = self.stopping.update(error, rate)
+            facts |= {"monitored": error, "is_best": is_best}
+        record("evaluation", facts)
+        return is_best
 
-    def save(self) -> Path:
-        """Write the checkpoint of the run and return its path."""
-        path = self.config.out / CHECKPOINT
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(
-            Checkpoint(
-                config=self.config,
-                statistics=self.statistics,
-                fingerprints=self.fingerprints,
-                position=self.position,
-                model=self.model.state_dict(),
-                average=None if self.average is None else self.average.values,
-                optimizer=self.optimizer.state_dict(),
-            ),
-            path,
-        )
-        return path
+    def _test(self) -> dict[str, TaskErrors]:
+        """Take the best weights if there are any, and score the test part likewise."""
+        best = self._checkpoints().best()
+        if self.has_best and best is not None:
+            tensors = self._tensors()
+            weights = {n: t for n, t in tensors.items() if not n.startswith(OPTIMIZER)}
+            read_tensors(best, weights)
+        return self.evaluate("test") if has_part(self.config, "test") else {}
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Take over the state of a run.
+    def _tensors(self) -> dict[str, Tensor]:
+        kinds = self.maker.tensors()
+        prefixes = {"model": MODEL, "average": AVERAGE, "optimizer": OPTIMIZER}
+        return {
+            prefixes[kind] + name: tensor
+            for kind, tensors in kinds.items()
+            for name, tensor in tensors.items()
+        }
+
+    def _checkpoints(self) -> Checkpointer:
+        if self._checkpointer is None:
+            self._checkpointer = Checkpointer(
+                self.config.out / CHECKPOINTS, keep=self.config.keep_checkpoints
+            )
+        return self._checkpointer
+
+    def save(self, *, is_best: bool = False) -> None:
+        """Save a checkpoint of this step, unless there is one; it is written later.
 
         Args:
-            checkpoint: What a trainer of the same configuration saved.
+            is_best: Whether it is kept until there is a better one.
         """
-        self.model.load_state_dict(checkpoint.model)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        if self.average is not None and checkpoint.average is not None:
-            for name, value in self.average.values.items():
-                value.copy_(checkpoint.average[name])
-        self.position = checkpoint.position
+        if self._saved_step == self.position.step:
+            return
+        self._checkpoints().save(
+            self.position.step, self.state().to_json(), self._tensors(), is_best=is_best
+        )
+        self._saved_step = self.position.step
 
-    def _facts(self) -> dict[str, Any]:
-        return {
-            "name": self.config.name,
-            "config_hash": config_hash(self.config),
-            "step": self.position.step,
-            "n_steps": self.plan.n_steps,
-            "n_parameters": sum(p.numel() for p in self._parameters),
-            "seconds": self.position.seconds,
-            "hardware": hardware(self.device),
-            "versions": versions(),
-            "tasks": {
-                task: {
-                    "n_systems": self.statistics[task].n_systems,
-                    "systems_seen": seen,
-                    "epochs": seen / self.statistics[task].n_systems,
-                    "fingerprint": self.fingerprints[task],
-                }
-                for task, seen in zip(
-                    self.dataset.stores, self.position.seen, strict=True
-                )
-            },
-        }
+    def _wait(self) -> None:
+        self._checkpoints().wait()
 
-    def _step_facts(self, result: StepResult) -> dict[str, Any]:
-        return {
-            "step": self.position.step,
-            "epoch": self.position.epoch,
-            "seconds": self.position.seconds,
-            "loss": result.loss,
-            "energy_loss": result.energy_loss,
-            "force_loss": result.force_loss,
-            "gradient_norm": result.gradient_norm,
-            "learning_rate": result.learning_rate,
-            "tasks": {
-                task: {"n_systems": n, "energy_loss": e / n, "force_loss": f / n}
-                for task, (n, e, f) in result.task_losses.items()
-            },
-        }
+    def state(self) -> RunState:
+        """Return everything but tensors that a checkpoint holds."""
+        parts = self.maker.state()
+        parts |= {"schedule": self.schedule.state(), "nonfinite": self.guard.state()}
+        if self.stopping is not None:
+            parts["stopping"] = self.stopping.state()
+        return RunState(
+            config=self.config,
+            headers=self.headers,
+            heads=tuple(self.model.heads.values()),
+            info=self.model.info,
+            position=self.position,
+            parts=parts,
+        )
 
+    def restore(self, state: RunState) -> None:
+        """Take over the state of the last checkpoint of the run.
 
-def open_dataset(config: TrainConfig, split: str) -> GraphDataset:
-    """Return the samples of one part of all tasks of a run.
-
-    Args:
-        config: Tasks and stores.
-        split: ``train``, ``val`` or ``test``.
-    """
-    tasks = config.data.tasks
-    return GraphDataset(
-        open_stores(config.data.stores, [task.name for task in tasks], split),
-        {task.name: task.graph for task in tasks},
-        cache=config.data.graph_cache,
-    )
+        Args:
+            state: What it holds besides tensors.
+        """
+        path = latest(self.config.out / CHECKPOINTS)
+        assert path is not None  # the state was read from it
+        read_tensors(path, self._tensors())
+        self.maker.restore(state.parts)
+        self.schedule.restore(state.parts["schedule"])
+        self.guard.restore(state.parts["nonfinite"])
+        if self.stopping is not None:
+            self.stopping.restore(state.parts["stopping"])
+        self.position = state.position
+        self._saved_step = state.position.step

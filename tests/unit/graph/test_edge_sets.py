@@ -133,8 +133,9 @@ def test_a_published_search_without_periodicity_keeps_the_first_not_the_nearest(
 ):
     atoms = Atoms("H60", [[1.0 * i, 0, 0] for i in range(60)])
     rules = replace(PUBLISHED, max_neighbors=1, is_periodic=False, cutoff=100.0)
-    assert rules.neighbor_limits is not None
-    limit = rules.neighbor_limits["atom_atom"]
+    limits = rules.neighbor_limits(60)
+    assert limits is not None
+    limit = limits["atom_atom"]
     edges = build_graph(atoms, rules).atom_atom
     assert limit == 33
     assert edges.source[edges.target == 59].tolist() == list(range(limit))

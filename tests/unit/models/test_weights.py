@@ -20,7 +20,7 @@ from jmp_calc.errors import ArgumentError, CheckpointError
 from jmp_calc.files import file_hash
 from jmp_calc.graph.build import graph_from_arrays
 from jmp_calc.models import weights
-from jmp_calc.models.config import NANO, GraphRules, HeadSpec
+from jmp_calc.models.config import NANO, GraphRules, HeadSpec, TargetSpec
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.models.weights import (
     load_weights,
@@ -263,11 +263,19 @@ def test_a_damaged_header_is_refused(tmp_path: Path, text: str, message: str) ->
 
 
 def test_a_newer_format_asks_for_an_upgrade(file: Path) -> None:
-    changed = rewrite(file, lambda header: header.update(version=2))
+    changed = rewrite(file, lambda header: header.update(version=3))
     with pytest.raises(
-        CheckpointError, match=r"weights format 2.*reads up to 1; upgrade it: pip"
+        CheckpointError, match=r"weights format 3.*reads up to 2; upgrade it: pip"
     ):
         load_weights(changed)
+
+
+PROPERTY = {
+    "kind": "scalar",
+    "forces": None,
+    "has_direct_forces": False,
+    "target": {"name": "gap"},
+}
 
 
 @pytest.mark.parametrize(
@@ -310,6 +318,52 @@ def test_a_newer_format_asks_for_an_upgrade(file: Path) -> None:
         ),
         (lambda h: h["heads"][0].update(elements=[0]), "element of atomic number 0"),
         (lambda h: h["heads"][0].update(references={"119": 1.0}), "atomic number 119"),
+        (
+            lambda h: h["heads"][0].update(target={"name": "gap"}),
+            "'energy_forces' has a target, 'gap'",
+        ),
+        (lambda h: h["heads"][0].update(kind="vector"), "kind is 'vector', should be"),
+        (lambda h: h["heads"][0].update(PROPERTY, target=None), "needs a target that"),
+        (lambda h: h["heads"][0].update(PROPERTY, target=3), "target is 3, should be"),
+        (
+            lambda h: h["heads"][0].update(PROPERTY, forces="direct"),
+            "predicts no forces",
+        ),
+        (
+            lambda h: h["heads"][0].update(PROPERTY, target={"name": "a", "scale": 0}),
+            "scale of target 'a' is 0.0; it must be positive",
+        ),
+        (
+            lambda h: h["heads"][0].update(
+                PROPERTY, target={"name": "a", "shift": "x"}
+            ),
+            "target.shift is 'x', should be a finite number",
+        ),
+        (
+            lambda h: h["heads"][0].update(
+                PROPERTY, target={"name": "a", "references": {"0": 1.0}}
+            ),
+            "element of atomic number 0",
+        ),
+        (
+            lambda h: h["heads"][0].update(
+                PROPERTY, kind="multiclass", target={"name": "a", "classes": ["x"]}
+            ),
+            "has 1 classes; give the names of 2 to 1000",
+        ),
+        (lambda h: h["heads"][0].update(PROPERTY), "the weights do not fit the model"),
+        (
+            lambda h: h["heads"][1]["graph"].update(max_neighbors_by_size=[[200]]),
+            r"by_size is \[200\], should have 2 entries",
+        ),
+        (
+            lambda h: h["heads"][1]["graph"].update(max_neighbors_by_size=[[200, 0]]),
+            "numbers of at least 1",
+        ),
+        (
+            lambda h: h["heads"][1]["graph"].update(max_neighbors_by_size=3),
+            "max_neighbors_by_size is 3, should be",
+        ),
         (lambda h: h["info"].update(name=3), "name in info must be text"),
         (lambda h: h["info"].update(licence=None), "licence in info must be text"),
         (lambda h: h["info"].update(training=[]), "training in info must be a mapping"),
@@ -320,6 +374,40 @@ def test_a_header_that_does_not_make_sense_is_refused(
 ) -> None:
     with pytest.raises(CheckpointError, match=rf"changed\.safetensors.*{message}"):
         load_weights(rewrite(file, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "version"),
+    [
+        ({}, 1),
+        ({"graph": replace(HEADS[1].graph, max_neighbors_by_size=((200, 10),))}, 2),
+        ({"forces": None}, 2),
+        (
+            {
+                "kind": "multiclass",
+                "forces": None,
+                "has_direct_forces": False,
+                "target": TargetSpec(name="phase", classes=("a", "b")),
+            },
+            2,
+        ),
+    ],
+)
+def test_the_oldest_format_that_can_say_it_is_written(
+    tmp_path: Path, change: dict[str, Any], version: int
+) -> None:
+    heads = [HEADS[0], replace(HEADS[1], **change)]
+    save_weights(JMPModel(TINY, heads), tmp_path / "new.safetensors")
+    header = read_header(tmp_path / "new.safetensors")
+    assert header["version"] == version
+    loaded = load_weights(tmp_path / "new.safetensors")
+    assert list(loaded.heads.values()) == heads
+
+
+def test_what_a_file_does_not_use_is_not_in_its_header(file: Path) -> None:
+    for head in read_header(file)["heads"]:
+        assert "target" not in head
+        assert "max_neighbors_by_size" not in head["graph"]
 
 
 def test_a_field_with_a_default_may_be_absent(file: Path) -> None:

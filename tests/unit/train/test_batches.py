@@ -1,21 +1,24 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
+from jmp_calc.errors import ArgumentError
+from jmp_train.config import TaskConfig
 from jmp_train.data.batches import GraphDataset, TrainingBatch, build_loader
-from jmp_train.data.store import Store, open_stores
-from toys.training import RULES, TOY_TASKS, toy_molecules, write_store
+from jmp_train.data.container import join_systems
+from jmp_train.data.store import open_stores
+from toys.training import RULES, TOY_TASKS
+
+TASKS = {name: TaskConfig(name=name, graph=RULES) for name in TOY_TASKS}
 
 
 @pytest.fixture
 def dataset(toy_stores) -> GraphDataset:
     """Ten molecules, then five crystals."""
     stores = open_stores(toy_stores, list(TOY_TASKS), "train")
-    return GraphDataset(stores, dict.fromkeys(TOY_TASKS, RULES))
+    return GraphDataset(stores, TASKS)
 
 
 def test_samples_count_through_the_tasks_in_order(dataset) -> None:
@@ -27,7 +30,7 @@ def test_samples_count_through_the_tasks_in_order(dataset) -> None:
 
 def test_an_item_holds_the_labels_of_its_sample(dataset) -> None:
     sample = dataset.stores["pbe"][1]
-    item = dataset[11]
+    item = join_systems([dataset[11]])
     assert item.head == ["pbe"]
     assert item.energy.item() == sample.energy
     assert (item.forces.numpy() == sample.forces).all()
@@ -45,8 +48,9 @@ def test_an_index_beyond_the_end_is_an_error(dataset, index) -> None:
 
 def test_the_cost_is_the_scarcer_of_atoms_and_pairs(dataset) -> None:
     atoms, pairs = dataset.n_atoms, dataset.n_pairs
-    np.testing.assert_allclose(dataset.costs(max_atoms=10), atoms / 10)
-    both = dataset.costs(max_atoms=10, max_pairs=40)
+    every = np.arange(len(dataset))
+    np.testing.assert_allclose(dataset.costs(every, max_atoms=10), atoms / 10)
+    both = dataset.costs(every, max_atoms=10, max_pairs=40)
     np.testing.assert_allclose(both, np.maximum(atoms / 10, pairs / 40))
     assert (both > atoms / 10).any()
     assert (both == atoms / 10).any()
@@ -59,7 +63,7 @@ def test_joined_batches_keep_atoms_and_labels_together(dataset) -> None:
     assert batch.n_systems == 3
     start = 0
     for system, index in enumerate((12, 0, 3)):
-        alone = dataset[index]
+        alone = join_systems([dataset[index]])
         stop = start + int(alone.n_atoms)
         assert torch.equal(batch.forces[start:stop], alone.forces)
         assert torch.equal(batch.graph.positions[start:stop], alone.graph.positions)
@@ -68,23 +72,15 @@ def test_joined_batches_keep_atoms_and_labels_together(dataset) -> None:
     assert batch.n_atoms.sum() == start == len(batch.forces)
 
 
-def test_missing_forces_are_nan_and_marked(tmp_path) -> None:
-    sample = replace(toy_molecules(1)[0], forces=None)
-    store = Store(write_store(tmp_path / "a.lmdb", [sample]))
-    item = GraphDataset({"qm7x": store}, {"qm7x": RULES})[0]
-    assert torch.isnan(item.forces).all()
-    assert item.has_forces.tolist() == [False]
-
-
 def test_a_batch_moves_as_a_whole(dataset) -> None:
-    moved = dataset[0].to("meta")
-    tensors = [moved.energy, moved.forces, moved.has_forces, moved.n_atoms, moved.index]
+    moved = join_systems([dataset[0]]).to("meta")
+    tensors = [moved.energy, moved.forces, moved.has_stress, moved.target, moved.index]
     assert {t.device.type for t in [*tensors, moved.graph.main.source]} == {"meta"}
 
 
 def test_the_cache_keeps_as_many_graphs_as_it_may(toy_stores) -> None:
     stores = open_stores(toy_stores, list(TOY_TASKS), "train")
-    dataset = GraphDataset(stores, dict.fromkeys(TOY_TASKS, RULES), cache=2)
+    dataset = GraphDataset(stores, TASKS, cache=2)
     assert dataset[0] is dataset[0]
     assert dataset[1] is dataset[1]
     assert dataset[2] is not dataset[2]
@@ -101,3 +97,8 @@ def test_batches_come_in_the_order_given_whoever_builds_them(dataset, workers) -
     loaded = list(build_loader(dataset, wanted, workers=workers))
     assert indices(loaded) == wanted
     assert torch.equal(loaded[3].energy[:1], dataset[3].energy)
+
+
+def test_there_is_one_number_per_batch(dataset) -> None:
+    with pytest.raises(ArgumentError, match="1 numbers for 2 batches"):
+        build_loader(dataset, [[0], [1]], epoch=0, numbers=[4])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 import torch
@@ -9,44 +8,66 @@ import torch
 from jmp_calc.models.config import HeadSpec
 from jmp_calc.models.jmp import JMPModel
 from jmp_train.config import OptimConfig
+from jmp_train.groups import ParameterGroup
 from jmp_train.optim import (
     MovingAverage,
     build_optimizer,
+    clip_gradients,
     finish_gradients,
-    learning_rate,
+    moments,
 )
 from jmp_train.recipes.smoke import TINY
 from toys.training import RULES
-
-SCHEDULE = OptimConfig(
-    learning_rate=1.0, warmup_steps=5, warmup_start=0.2, final=0.1, clip_norm=None
-)
-
 
 def tiny_model(**changes: object) -> JMPModel:
     spec = HeadSpec(name="a", graph=RULES, forces="gradient")
     return JMPModel(replace(TINY, **changes), [spec])
 
 
-def test_the_learning_rate_rises_linearly_then_falls_as_a_cosine() -> None:
-    rates = [learning_rate(step, 25, SCHEDULE) for step in range(26)]
-    assert rates[:6] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
-    assert rates[15] == pytest.approx(0.1 + 0.5 * 0.9)  # half of the cosine
-    assert rates[25] == pytest.approx(0.1)
-    assert all(a > b for a, b in pairwise(rates[5:]))
+def one_group(model: JMPModel) -> ParameterGroup:
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    return ParameterGroup(name="all", factor=1.0, names=names, parameters=parameters)
 
 
-def test_the_learning_rate_stays_at_its_end_value() -> None:
-    assert learning_rate(1000, 25, SCHEDULE) == pytest.approx(0.1)
-
-
-def test_the_optimizer_decays_all_parameters_in_one_group() -> None:
+def test_the_optimizer_decays_all_parameters_of_a_group() -> None:
     model = tiny_model()
-    optimizer = build_optimizer(model, OptimConfig())
+    optimizer = build_optimizer([one_group(model)], OptimConfig())
     (group,) = optimizer.param_groups
     assert len(group["params"]) == len(list(model.parameters()))
     assert (group["betas"], group["eps"]) == ((0.9, 0.95), 1e-8)
     assert (group["weight_decay"], group["amsgrad"]) == (0.1, False)
+
+
+def test_moments_are_named_after_parameters_and_follow_the_optimizer() -> None:
+    model = tiny_model()
+    group = one_group(model)
+    optimizer = build_optimizer([group], OptimConfig(betas=(0.5, 0.75)))
+    found = moments(optimizer, [group])
+    assert len(found) == 2 * len(group.names)
+    for parameter in group.parameters:
+        parameter.grad = torch.full_like(parameter, 2.0)
+    optimizer.step()
+    assert (found["exp_avg.embedding.weight"] == 1.0).all()
+    assert (found["exp_avg_sq.embedding.weight"] == 1.0).all()
+
+
+def clipped(**limits: float | None) -> tuple[float, torch.Tensor]:
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([3.0, -4.0])
+    norm = clip_gradients([parameter], OptimConfig(**limits))
+    return norm, parameter.grad
+
+
+def test_gradients_are_clipped_by_norm_or_by_value_or_not_at_all() -> None:
+    expected = {
+        (1.0, None): [0.6, -0.8],
+        (None, 3.5): [3.0, -3.5],
+        (None, None): [3.0, -4.0],
+    }
+    for (by_norm, by_value), gradient in expected.items():
+        norm, found = clipped(clip_norm=by_norm, clip_value=by_value)
+        assert norm == 5.0
+        assert found.tolist() == pytest.approx(gradient, rel=1e-6)
 
 
 def test_shared_basis_gradients_are_divided_by_their_uses() -> None:
@@ -67,10 +88,11 @@ def test_shared_basis_gradients_are_divided_by_their_uses() -> None:
     assert all(found[name] == pytest.approx(1 / 3) for name in divided & found.keys())
 
 
-def test_parameters_without_gradient_get_zeros() -> None:
+def test_the_scale_of_the_loss_is_taken_out_of_the_gradients() -> None:
     model = tiny_model()
-    finish_gradients(model)
-    assert all((p.grad == 0).all() for p in model.parameters())
+    model.embedding.weight.grad = torch.full_like(model.embedding.weight, 8.0)
+    finish_gradients(model, 0.25)
+    assert (model.embedding.weight.grad == 2.0).all()
 
 
 def test_the_average_starts_at_the_weights_and_follows_them() -> None:

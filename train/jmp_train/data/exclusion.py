@@ -60,6 +60,15 @@ def _formulas(sample: Sample) -> set[str]:
     return found
 
 
+def exclusion_reason(molecule: str) -> str:
+    """Return why a sample is left out, in words for a report.
+
+    Args:
+        molecule: What :func:`excluded_molecule` returned.
+    """
+    return f"holds {molecule}, a molecule of rMD17"
+
+
 def is_excluded(sample: Sample) -> bool:
     """Return whether a sample must not be trained on.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from jmp_calc.errors import ArgumentError
 
 _CEIL_TOLERANCE = 1e-6
 _BATCHES_PER_WINDOW = 32
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,15 +51,18 @@ class Mixture:
             seed: Seed of the run.
             epoch: Number of the epoch, from 0.
         """
-        starts = np.concatenate([[0], np.cumsum(self.sizes)])[:-1]
-        parts = [
-            start + _turn(size, expanded, seed=[seed, row], epoch=epoch)
-            for row, (start, size, expanded) in enumerate(
-                zip(starts, self.sizes, self.expanded, strict=True)
-            )
-        ]
-        order = np.concatenate(parts).astype(np.int64)
-        return np.random.default_rng([seed, epoch]).permutation(order)
+        # One array, filled and shuffled in place: at full size it has 1.4 GB.
+        order = np.empty(self.epoch_length, dtype=np.int64)
+        start, place = 0, 0
+        for row, (size, expanded) in enumerate(
+            zip(self.sizes, self.expanded, strict=True)
+        ):
+            part = order[place : place + expanded]
+            part[:] = _turn(size, expanded, seed=[seed, row], epoch=epoch)
+            part += start
+            start, place = start + size, place + expanded
+        np.random.default_rng([seed, epoch]).shuffle(order)
+        return order
 
 
 def _turn(
@@ -148,23 +153,27 @@ def _ceil(value: float) -> int:
     return nearest if abs(value - nearest) <= _CEIL_TOLERANCE else math.ceil(value)
 
 
+Costs = Callable[[Int[np.ndarray, " samples"]], Float[np.ndarray, " samples"]]
+"""Function that returns the cost of samples, such as their number of atoms."""
+
+
 def epoch_batches(
     order: Int[np.ndarray, " samples"],
-    costs: Float[np.ndarray, " all_samples"] | Int[np.ndarray, " all_samples"],
+    costs: Costs,
     *,
     max_cost: float,
     seed: int = 0,
-) -> list[list[int]]:
-    """Return the batches of an epoch, of nearly equal cost.
+) -> Iterator[list[int]]:
+    """Yield the batches of an epoch, of nearly equal cost.
 
     Samples stay near their place in the order: they are packed window by window, the
     most expensive first, each into the cheapest batch that it fits in, so that a large
     slab is joined by few small molecules. The same arguments give the same batches, so
-    a run resumes by skipping those it has done.
+    a run resumes by skipping those it has done. Only one window is in memory.
 
     Args:
         order: Samples of the epoch, as from :meth:`Mixture.epoch_order`.
-        costs: Cost of each sample by its number, such as its number of atoms.
+        costs: Cost of samples.
         max_cost: Largest cost of a batch; a dearer sample is a batch of its own.
         seed: Seed for the order of the batches inside a window.
 
@@ -174,30 +183,93 @@ def epoch_batches(
     if not max_cost > 0:
         raise ArgumentError(f"max_cost is {max_cost}; it must be positive")
     generator = np.random.default_rng(seed)
-    spent = np.minimum(costs[order], max_cost).cumsum()
-    n_windows = max(1, round(spent[-1] / (max_cost * _BATCHES_PER_WINDOW)))
-    window = np.ceil(spent / spent[-1] * n_windows)
-    batches: list[list[int]] = []
-    for members in np.split(order, np.flatnonzero(np.diff(window)) + 1):
-        packed = _pack(members, costs, max_cost)
-        batches.extend(packed[i] for i in generator.permutation(len(packed)))
-    return batches
+    for members in _windows(order, costs, max_cost):
+        packed = _pack(members, costs(members), max_cost)
+        yield from (packed[i] for i in generator.permutation(len(packed)))
+
+
+def _windows(
+    order: Int[np.ndarray, " samples"], costs: Costs, max_cost: float
+) -> Iterator[Int[np.ndarray, " members"]]:
+    """Divide an epoch into parts of the same cost."""
+    total = 0.0
+    for _, spent in _spent(order, costs, max_cost):
+        total = float(spent[-1])
+    n_windows = max(1, round(total / (max_cost * _BATCHES_PER_WINDOW)))
+    start, last = 0, 1.0
+    for first, spent in _spent(order, costs, max_cost):
+        window = np.ceil(spent / total * n_windows)
+        before = np.concatenate([[last], window[:-1]])
+        for edge in np.flatnonzero(window != before) + first:
+            if edge > start:
+                yield order[start:edge]
+            start = int(edge)
+        last = float(window[-1])
+    yield order[start:]
+
+
+def _spent(
+    order: Int[np.ndarray, " samples"], costs: Costs, max_cost: float
+) -> Iterator[tuple[int, Float[np.ndarray, " chunk"]]]:
+    """Yield place and sum of all costs so far, for one piece of the order at a time."""
+    total = 0.0
+    for first in range(0, len(order), _CHUNK):
+        part = np.minimum(costs(order[first : first + _CHUNK]), max_cost)
+        part[0] += total
+        spent = part.cumsum()
+        total = float(spent[-1])
+        yield first, spent
 
 
 def _pack(
-    members: Int[np.ndarray, " samples"],
-    costs: Float[np.ndarray, " all_samples"] | Int[np.ndarray, " all_samples"],
+    members: Int[np.ndarray, " members"],
+    costs: Float[np.ndarray, " members"],
     max_cost: float,
 ) -> list[list[int]]:
-    n_batches = max(1, math.ceil(np.minimum(costs[members], max_cost).sum() / max_cost))
-    load = [0.0] * n_batches
+    n_batches = max(1, math.ceil(np.minimum(costs, max_cost).sum() / max_cost))
     batches: list[list[int]] = [[] for _ in range(n_batches)]
-    for sample in members[np.argsort(-costs[members], kind="stable")]:
-        lightest = int(np.argmin(load))
-        if batches[lightest] and load[lightest] + costs[sample] > max_cost:
-            load.append(0.0)
+    lightest = [(0.0, number) for number in range(n_batches)]
+    for sample, cost in _dearest_first(members, costs):
+        load, number = lightest[0]
+        if batches[number] and load + cost > max_cost:
+            load, number = 0.0, len(batches)
             batches.append([])
-            lightest = len(load) - 1
-        load[lightest] += float(costs[sample])
-        batches[lightest].append(int(sample))
+            heapq.heappush(lightest, (cost, number))
+        else:
+            heapq.heapreplace(lightest, (load + cost, number))
+        batches[number].append(sample)
     return [batch for batch in batches if batch]
+
+
+def balanced_batches(
+    members: Int[np.ndarray, " members"],
+    costs: Float[np.ndarray, " members"],
+    n_batches: int,
+) -> list[list[int]]:
+    """Divide the samples of a step into batches of nearly equal cost.
+
+    The dearest samples get a batch each; then the dearest one that is left joins the
+    cheapest batch.
+
+    Args:
+        members: Samples of the step.
+        costs: Cost of each, positive.
+        n_batches: Number of batches; fewer if there are fewer samples.
+
+    Source:
+        Training specification, section 1.6 (there, a batch is that of one GPU).
+    """
+    batches: list[list[int]] = [[] for _ in range(min(n_batches, len(members)))]
+    lightest = [(0.0, number) for number in range(len(batches))]
+    for sample, cost in _dearest_first(members, costs):
+        load, number = lightest[0]
+        heapq.heapreplace(lightest, (load + cost, number))
+        batches[number].append(sample)
+    return batches
+
+
+def _dearest_first(
+    members: Int[np.ndarray, " members"], costs: Float[np.ndarray, " members"]
+) -> Iterator[tuple[int, float]]:
+    order = np.argsort(-costs, kind="stable")
+    return zip(members[order].tolist(), costs[order].tolist(), strict=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -27,16 +28,25 @@ class Sample:
     """Rows are lattice vectors, float64, Å; zeros without periodic boundaries."""
     pbc: Bool[np.ndarray, " 3"]
     """Periodic directions."""
-    energy: float
-    """Total energy at the level of theory of the set, eV."""
+    energy: float | None
+    """Total energy at the level of theory of the set, eV; None if not labelled."""
     forces: Float[np.ndarray, "atoms 3"] | None
     """Float64, eV/Å, without any constraint applied; None if not labelled."""
+    stress: Float[np.ndarray, "3 3"] | None = None
+    """Float64, eV/Å³, symmetric, tension positive; None if not labelled."""
+    targets: Mapping[str, float] = field(default_factory=dict)
+    """Other labels of the system by name, in the units of the set (a class: its
+    number); one that is absent is not labelled."""
     tags: Int[np.ndarray, " atoms"]
     """OC20 convention: 0 sub-surface (fixed), 1 surface, 2 adsorbate or molecule."""
     source: str
     """Key of ``DATASETS``."""
     group: str
     """Molecule, polymorph or part of a trajectory that must not be split."""
+    name: str = ""
+    """What the set calls the system, such as ``random123/frame5`` or ``gdb 1``."""
+    fixed: Bool[np.ndarray, " atoms"] | None = None
+    """Atoms held fixed in the source; None: those with tag 0."""
     task: str = ""
     """Key of ``TASKS``; empty until the sample is given to one."""
 
@@ -49,17 +59,20 @@ class Sample:
         shapes = {"positions": (n_atoms, 3), "tags": (n_atoms,), "cell": (3, 3)}
         if self.forces is not None:
             shapes["forces"] = (n_atoms, 3)
-        for field, shape in shapes.items():
-            value = getattr(self, field)
+        if self.stress is not None:
+            shapes["stress"] = (3, 3)
+        if self.fixed is not None:
+            shapes["fixed"] = (n_atoms,)
+        for part, shape in shapes.items():
+            value = getattr(self, part)
             if value.shape != shape:
                 raise DataError(
-                    f"{field} of {name} have shape {value.shape}; it must be {shape} "
+                    f"{part} of {name} have shape {value.shape}; it must be {shape} "
                     f"for {n_atoms} atoms"
                 )
-        labels = [self.positions, self.cell, np.asarray(self.energy)]
-        if self.forces is not None:
-            labels.append(self.forces)
-        if not all(np.isfinite(label).all() for label in labels):
+        labels = [self.positions, self.cell, self.energy, self.forces, self.stress]
+        labels += self.targets.values()
+        if not all(np.isfinite(x).all() for x in labels if x is not None):
             raise DataError(
                 f"{name} has a position or label that is not finite; skip it in the "
                 "reader of the set"
@@ -69,6 +82,11 @@ class Sample:
     def n_atoms(self) -> int:
         """Number of atoms."""
         return len(self.numbers)
+
+    @property
+    def is_fixed(self) -> Bool[np.ndarray, " atoms"]:
+        """Atoms that were held fixed; their forces are not scored."""
+        return self.tags == 0 if self.fixed is None else self.fixed
 
     @property
     def is_periodic(self) -> bool:
@@ -90,31 +108,37 @@ def molecule_sample(
     numbers: Integer[np.ndarray, " atoms"],
     positions: Float[np.ndarray, "atoms 3"],
     *,
-    energy: float,
+    energy: float | None,
     forces: Float[np.ndarray, "atoms 3"] | None,
     source: str,
     group: str,
+    name: str = "",
+    targets: Mapping[str, float] | None = None,
 ) -> Sample:
     """Return a sample without periodic boundaries; all tags are 2.
 
     Args:
         numbers: Atomic numbers.
         positions: Å.
-        energy: eV.
+        energy: eV, or None.
         forces: eV/Å, or None.
         source: Key of ``DATASETS``.
         group: What must not be split.
+        name: What the set calls the system.
+        targets: Other labels by name; None: there are none.
     """
     return Sample(
         numbers=np.asarray(numbers, dtype=np.int64),
         positions=np.asarray(positions, dtype=np.float64),
         cell=np.zeros((3, 3)),
         pbc=np.zeros(3, dtype=bool),
-        energy=float(energy),
+        energy=None if energy is None else float(energy),
         forces=None if forces is None else np.asarray(forces, dtype=np.float64),
         tags=np.full(len(numbers), 2, dtype=np.int64),
         source=source,
         group=group,
+        name=name,
+        targets={} if targets is None else dict(targets),
     )
 
 

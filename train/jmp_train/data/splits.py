@@ -27,9 +27,10 @@ def split_of(sample: Sample) -> Split:
     """Return the part of a sample by the rule of its data set.
 
     Args:
-        sample: A sample whose source is in ``DATASETS``.
+        sample: Any sample; a source that is not in ``DATASETS`` holds out whole groups.
     """
-    rule = DATASETS[sample.source].split
+    known = DATASETS.get(sample.source)
+    rule = "group" if known is None else known.split
     group = f"{sample.source}/{sample.group}"
     structure = structure_hash(sample)
     if rule == "group":

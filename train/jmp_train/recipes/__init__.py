@@ -10,11 +10,14 @@ from jmp_calc.errors import ArgumentError, did_you_mean
 from jmp_train.config import TrainConfig
 from jmp_train.config_file import load_config
 from jmp_train.recipes.nano import nano
+from jmp_train.recipes.published import jmp_large, jmp_small
 from jmp_train.recipes.smoke import smoke
 
 RECIPES: dict[str, Callable[[Path, Path], TrainConfig]] = {
     "nano": nano,
     "smoke": smoke,
+    "jmp-small": jmp_small,
+    "jmp-large": jmp_large,
 }
 """Recipes by name: functions of the folder of the stores and the folder of the run."""
 
@@ -41,8 +44,8 @@ def recipe_config(name: str, *, stores: Path | None, out: Path | None) -> TrainC
         )
     if stores is None or out is None:
         raise ArgumentError(
-            f"recipe {name!r} needs the folder of the stores (--data) and a folder for "
-            "the run (--out)"
+            f"recipe {name!r} needs the folder of the stores (--stores) and a folder "
+            "for the run (--out)"
         )
     return RECIPES[name](stores, out)
 

@@ -43,7 +43,7 @@ def smoke(stores: Path, out: Path) -> TrainConfig:
     Raises:
         DataError: If there is no store.
     """
-    tasks = [name for name in TASKS if store_path(stores, name, "train").is_file()]
+    tasks = [name for name in TASKS if store_path(stores, name, "train").is_dir()]
     if not tasks:
         raise DataError(
             f"there are no stores in {stores}; make them with 'jmp-train data prepare'"

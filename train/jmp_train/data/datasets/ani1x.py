@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import h5py
-import numpy as np
-
-from jmp_calc.units import HARTREE
 from jmp_train.data.datasets.info import DatasetInfo, find_file
-from jmp_train.data.sample import Sample, molecule_sample
+from jmp_train.data.layouts.ani1x import read_level
+from jmp_train.data.layouts.hdf5 import open_hdf5, subgroups
+from jmp_train.data.sample import Sample
 
 
 def read(root: Path) -> Iterator[Sample]:
@@ -19,21 +17,10 @@ def read(root: Path) -> Iterator[Sample]:
     Args:
         root: Data root.
     """
-    with h5py.File(find_file(root, "ani1x", "ani1_n5.hdf5"), "r") as file:
-        for formula, group in file.items():
-            numbers = group["atomic_numbers"][()]
-            energy = group["wb97x_dz.energy"][()] * HARTREE
-            forces = group["wb97x_dz.forces"][()].astype(np.float64) * HARTREE
-            finite = np.isfinite(energy) & np.isfinite(forces).all(axis=(1, 2))
-            for index in np.flatnonzero(finite):
-                yield molecule_sample(
-                    numbers,
-                    group["coordinates"][index],
-                    energy=energy[index],
-                    forces=forces[index],
-                    source="ani1x",
-                    group=formula,
-                )
+    with open_hdf5(find_file(root, "ani1x", "ani1_n5.hdf5")) as file:
+        for formula in subgroups(file):
+            for frames in read_level(file[formula]):
+                yield from frames.labelled_samples(source="ani1x", group=formula)
 
 
 INFO = DatasetInfo(

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import h5py
-import numpy as np
-
-from jmp_calc.units import BOHR, HARTREE
 from jmp_train.data.datasets.info import DatasetInfo, find_file
-from jmp_train.data.sample import Sample, molecule_sample
+from jmp_train.data.layouts.hdf5 import open_hdf5, subgroups
+from jmp_train.data.layouts.spice import read_conformers
+from jmp_train.data.sample import Sample
 
 
 def read(root: Path) -> Iterator[Sample]:
@@ -19,19 +17,10 @@ def read(root: Path) -> Iterator[Sample]:
     Args:
         root: Data root.
     """
-    with h5py.File(find_file(root, "spice", "SPICE-1.1.4_n2.hdf5"), "r") as file:
-        for molecule, group in file.items():
-            gradient = group["dft_total_gradient"][()].astype(np.float64)
-            positions = group["conformations"][()].astype(np.float64) * BOHR
-            for index, energy in enumerate(group["dft_total_energy"][()]):
-                yield molecule_sample(
-                    group["atomic_numbers"][()],
-                    positions[index],
-                    energy=energy * HARTREE,
-                    forces=-gradient[index] * (HARTREE / BOHR),
-                    source="spice",
-                    group=molecule,
-                )
+    with open_hdf5(find_file(root, "spice", "SPICE-1.1.4_n2.hdf5")) as file:
+        for molecule in subgroups(file):
+            for frames in read_conformers(file[molecule]):
+                yield from frames.labelled_samples(source="spice", group=molecule)
 
 
 INFO = DatasetInfo(

@@ -1,0 +1,206 @@
+"""``jmp-train data sample`` and ``data label``: data of one's own."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from jmp_calc.cli import CONTEXT
+from jmp_calc.cli.options import field_help
+from jmp_train.data.sampling_settings import KINDS, SamplingSettings
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+_HELP = field_help(SamplingSettings)
+_DEFAULT = SamplingSettings()
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _option(name: str, **settings: Any) -> Decorator:
+    """Return an option with name, help and default of a field of the settings."""
+    return click.option(
+        "--" + name.replace("_", "-"),
+        name,
+        default=getattr(_DEFAULT, name),
+        show_default=True,
+        help=_HELP[name],
+        **settings,
+    )
+
+
+def _calculator_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that choose a calculator."""
+    command = click.option(
+        "--option",
+        "options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Keyword of the calculator, such as method=GFN1-xTB; may be repeated.",
+    )(command)
+    return click.option(
+        "--calculator",
+        help="tblite, emt, module:function that returns an ASE calculator, or weights "
+        "(such as jmp-nano).",
+    )(command)
+
+
+def _read(path: Path) -> list[Any]:
+    import ase.io
+    from ase.io.formats import UnknownFileTypeError
+
+    from jmp_calc.errors import DataError
+
+    try:
+        return list(ase.io.iread(path, ":"))
+    except (UnknownFileTypeError, ValueError, IndexError, KeyError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _keywords(words: tuple[str, ...]) -> dict[str, Any]:
+    from jmp_calc.errors import ArgumentError
+
+    found = {}
+    for word in words:
+        key, separator, text = word.partition("=")
+        if not separator or not key.isidentifier():
+            raise ArgumentError(
+                f"--option is {word!r}; write KEY=VALUE, such as method=GFN1-xTB"
+            )
+        try:
+            found[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[key] = text
+    return found
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("file", type=_FILE)
+@click.option("--out", type=_FILE, required=True, help="Extended XYZ file to write.")
+@_option("kind", type=click.Choice(list(KINDS)))
+@_option("n", type=click.IntRange(1))
+@_option("seed", type=click.IntRange(0))
+@_option("amplitude", type=float)
+@_option("temperature_K", type=float, multiple=True)
+@_option("timestep_fs", type=float)
+@_option("spacing_fs", type=float)
+@_option("strain", type=float)
+@_option("min_distance", type=float)
+@_calculator_options
+def sample(
+    *,
+    file: Path,
+    out: Path,
+    calculator: str | None,
+    options: tuple[str, ...],
+    **settings: Any,
+) -> None:
+    """Make new geometries from the structures in FILE.
+
+    perturb moves every atom at random, md runs dynamics with --calculator, stretch
+    scales a bond (with all that hangs on it) by 0.7 to 1.8, strain deforms the cell.
+    What is made of a structure depends on its number and the seed only.
+
+    Example: jmp-train data sample molecules.xyz --kind stretch --n 20 --out new.xyz
+    """
+    import ase.io
+
+    from jmp_calc.files import replacing
+    from jmp_train.data.labelling import CalculatorChoice
+    from jmp_train.data.sampling import sample_geometries
+
+    structures = _read(file)
+    chosen = SamplingSettings(**settings)
+    made = None
+    if calculator is not None:
+        made = CalculatorChoice(name=calculator, options=_keywords(options)).build()
+    bar = tqdm(
+        sample_geometries(structures, chosen, calculator=made),
+        total=len(structures) * chosen.n,
+        unit="geometry",
+        disable=None,
+    )
+    found = list(bar)
+    with replacing(out) as new:
+        ase.io.write(new, found, format="extxyz")
+    click.echo(
+        f"{len(found)} geometries ({chosen.kind}) of {len(structures)} structures in "
+        f"{out}"
+    )
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("file", type=_FILE)
+@click.option(
+    "--out",
+    type=_FILE,
+    required=True,
+    help="Extended XYZ file with REF_energy in eV, REF_forces in eV/Å and, for "
+    "crystals, REF_stress in eV/Å³.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Structures that are labelled at the same time.",
+)
+@click.option(
+    "--retry-failed", is_flag=True, help="Try those that failed before again."
+)
+@_calculator_options
+def label(
+    *,
+    file: Path,
+    out: Path,
+    processes: int,
+    retry_failed: bool,
+    calculator: str | None,
+    options: tuple[str, ...],
+) -> int:
+    """Label the structures in FILE with an ASE calculator.
+
+    Each result is kept at once, so the same command goes on after an interruption. What
+    failed is listed with its reason in OUT.failed.json; the exit code is then 3.
+
+    Example: jmp-train data label new.xyz --calculator tblite --processes 2 --out
+    labelled.xyz
+    """
+    from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED
+    from jmp_calc.errors import ArgumentError
+    from jmp_train.data.labelling import CalculatorChoice, label_structures
+
+    if calculator is None:
+        raise ArgumentError("say what labels the structures: --calculator tblite")
+    structures = _read(file)
+    with tqdm(total=len(structures), unit="structure", disable=None) as bar:
+
+        def show(n_labelled: int, n_failed: int, total: int) -> None:
+            bar.total = total
+            bar.n = n_labelled + n_failed
+            bar.set_postfix_str(f"{n_failed} failed", refresh=True)
+
+        report = label_structures(
+            structures,
+            CalculatorChoice(name=calculator, options=_keywords(options)),
+            out,
+            processes=processes,
+            retry_failed=retry_failed,
+            progress=show,
+        )
+    click.echo(
+        f"{report.n_labelled} labelled ({report.n_known} known before), "
+        f"{len(report.failed)} failed; {out}"
+    )
+    for number, reason in report.failed[:5]:
+        click.echo(f"  structure {number}: {reason}", err=True)
+    if report.failed:
+        click.echo(f"  all failures: {out}.failed.json", err=True)
+        return EXIT_NOT_CONVERGED
+    return EXIT_DONE

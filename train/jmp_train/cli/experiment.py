@@ -1,0 +1,94 @@
+"""``jmp-train experiment``: one question about pre-training, one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from jmp_calc.cli import CONTEXT
+from jmp_train.cli import FOLDER
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("name", required=False)
+@click.option("--stores", type=FOLDER, help="Folder of the stores from data prepare.")
+@click.option("--out", type=FOLDER, help="Folder for runs and report.")
+@click.option(
+    "--downstream",
+    multiple=True,
+    help="Store to fine-tune on and test with; may be repeated.",
+)
+@click.option(
+    "--pretraining", multiple=True, help="Store to pre-train on; may be repeated."
+)
+@click.option(
+    "--weights",
+    default="jmp-nano",
+    show_default=True,
+    help="Trained weights, by name or file, for arms that start from given ones.",
+)
+@click.option("--target", help="Label to fine-tune on; by default energy and forces.")
+@click.option(
+    "--budget",
+    default="small",
+    show_default=True,
+    type=click.Choice(["smoke", "small", "full"]),
+    help="Cost of each run: minutes on two cores in all, hours, or days on a GPU.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(1), help="Repeats; by default as in the budget."
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+def experiment(
+    *,
+    name: str | None,
+    stores: Path | None,
+    out: Path | None,
+    downstream: tuple[str, ...],
+    pretraining: tuple[str, ...],
+    weights: str,
+    target: str | None,
+    budget: str,
+    seeds: int | None,
+    device: str,
+) -> None:
+    """Answer a question about pre-training with runs of equal cost.
+
+    NAME is the name or number of an experiment; without it, all are listed. Every arm
+    gets the same steps and seeds; runs that are done are not repeated when the command
+    is given again. The answer is OUT/report.md, with results.json, curves.csv and a
+    picture beside it.
+
+    Example: jmp-train experiment E3 --stores stores --pretraining qm7x --pretraining
+    wb97x --downstream rmd17-ethanol --budget smoke --out temperature
+    """
+    from jmp_calc.errors import ArgumentError
+    from jmp_train.experiments import EXPERIMENTS, experiment_named, run_experiment
+    from jmp_train.experiments.settings import ExperimentSettings, budget_named
+
+    if name is None:
+        width = max(map(len, EXPERIMENTS))
+        for known in EXPERIMENTS.values():
+            click.echo(f"{known.id:4s} {known.name:{width}s}  {known.question}")
+        return
+    chosen = experiment_named(name)
+    if stores is None or out is None:
+        raise ArgumentError(
+            f"experiment {chosen.name!r} needs the folder of the stores (--stores) and "
+            "a folder for its runs (--out)"
+        )
+    cost = budget_named(budget)
+    settings = ExperimentSettings(
+        out=out,
+        stores=stores,
+        pretraining=pretraining,
+        downstream=downstream,
+        weights=weights,
+        budget=cost,
+        seeds=seeds or cost.seeds,
+        target=target,
+        device=device,
+    )
+    report = run_experiment(chosen, settings, click.echo)
+    click.echo(f"\n{report.read_text(encoding='utf-8')}\nreport      {report}")

@@ -1,0 +1,138 @@
+"""One system as a torch-geometric ``Data``, and its batches as training batches.
+
+torch-geometric joins the systems and runs the loader; its ``Batch`` is turned once, in
+the process that joins, into the graph of the model. Nothing else of it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch_geometric.data import Batch, Data
+from torch_geometric.loader import DataLoader
+
+from jmp_calc.graph.batch import GRAPHS, INDEX_LISTS, AtomGraph, EdgeSet
+from jmp_train.data.batches import LABELS, Draw, GraphDataset, TrainingBatch
+
+_EDGE_FIELDS = tuple(field.name for field in fields(EdgeSet))
+_EDGE_ENDS = {f"{name}_{end}" for name in GRAPHS for end in ("source", "target")}
+_ATOM_FIELDS = ("positions", "numbers", "tags", "cell")
+
+
+class SystemData(Data):  # type: ignore[misc]  # upstream is not typed
+    """Graph and labels of one system under flat names, such as ``main_source``."""
+
+    @classmethod
+    def of(cls, graph: AtomGraph, **more: Any) -> SystemData:
+        """Lay out the graph of one system.
+
+        Args:
+            graph: The graph; its tensors are shared, not copied.
+            more: Labels and other fields of the system.
+        """
+        values: dict[str, Any] = {
+            name: getattr(graph, name) for name in (*_ATOM_FIELDS, *INDEX_LISTS)
+        }
+        for name in GRAPHS:
+            edges: EdgeSet = getattr(graph, name)
+            values |= {f"{name}_{part}": getattr(edges, part) for part in _EDGE_FIELDS}
+        return cls(num_nodes=graph.n_atoms, **values, **more)
+
+    def n_edges(self, name: str) -> int:
+        """Return the number of edges of a graph.
+
+        Args:
+            name: One of ``GRAPHS``.
+        """
+        return int(self[f"{name}_source"].shape[0])
+
+    def __cat_dim__(self, key: str, value: Any, *_: Any, **__: Any) -> Any:
+        """Return the axis along which systems are joined."""
+        return -1 if key in INDEX_LISTS else 0
+
+    def __inc__(self, key: str, value: Any, *_: Any, **__: Any) -> Any:
+        """Return what to add to the entries of the next system."""
+        if key in INDEX_LISTS:
+            counts = [self.n_edges(name) for name in INDEX_LISTS[key]]
+            return counts[0] if len(counts) == 1 else torch.tensor(counts)[:, None]
+        if key in _EDGE_ENDS:
+            return self.num_nodes
+        return 0
+
+
+def graph_of(batch: Batch) -> AtomGraph:
+    """Return the joined graph of systems that torch-geometric has put together.
+
+    Args:
+        batch: Made of :class:`SystemData`.
+    """
+    parts: dict[str, Any] = {n: batch[n] for n in (*_ATOM_FIELDS, *INDEX_LISTS)}
+    for name in GRAPHS:
+        edges = {part: batch[f"{name}_{part}"] for part in _EDGE_FIELDS}
+        parts[name] = EdgeSet(**edges)
+    return AtomGraph(system_index=batch.batch, **parts)
+
+
+def training_batch(batch: Batch) -> TrainingBatch:
+    """Return graph and labels of systems that torch-geometric has put together.
+
+    Args:
+        batch: Made of the items of a ``GraphDataset``.
+    """
+    return TrainingBatch(
+        graph=graph_of(batch),
+        head=list(batch.head),
+        index=batch.sample,
+        **{name: batch[name] for name in LABELS},
+    )
+
+
+def join_systems(items: Sequence[SystemData]) -> TrainingBatch:
+    """Return several items of a ``GraphDataset`` as one batch.
+
+    Args:
+        items: At least one.
+    """
+    return training_batch(Batch.from_data_list(list(items)))
+
+
+class TrainingLoader(DataLoader):  # type: ignore[misc]  # upstream is not typed
+    """The loader of torch-geometric, which hands out training batches."""
+
+    collate_fn: Any
+
+    def __init__(
+        self, dataset: GraphDataset, draws: Iterable[list[Draw]], *, workers: int
+    ) -> None:
+        """Prepare the loader.
+
+        Args:
+            dataset: The samples.
+            draws: Samples of each batch.
+            workers: Processes that read and build graphs; 0: the calling process.
+        """
+        super().__init__(
+            dataset,
+            batch_sampler=draws,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            # Without it, an iterator draws from the random state of the process.
+            generator=torch.Generator(),
+            persistent_workers=False,
+        )
+        # The worker converts: a Batch has thrice as many tensors, each of which would
+        # take a file descriptor on its way to the training process.
+        self.collate_fn = _Converted(self.collate_fn)
+
+
+class _Converted:
+    """Join with torch-geometric, then convert; a class, so that it can be pickled."""
+
+    def __init__(self, join: Callable[[list[SystemData]], Batch]) -> None:
+        self._join = join
+
+    def __call__(self, items: list[SystemData]) -> TrainingBatch:
+        return training_batch(self._join(items))

@@ -1,0 +1,1 @@
+"""Layouts of published molecule files; the families and the excerpts both read them."""

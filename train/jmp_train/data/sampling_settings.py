@@ -1,0 +1,62 @@
+"""SamplingSettings: how many new geometries of which kind; imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jmp_calc.errors import ArgumentError, did_you_mean
+
+KINDS = ("perturb", "md", "stretch", "strain")
+"""Kinds of geometry; ``sampling.MAKERS`` makes them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingSettings:
+    """How many geometries of which kind."""
+
+    kind: str = "perturb"
+    """Kind of geometry: perturb, md, stretch or strain."""
+    n: int = 10
+    """Geometries of each structure."""
+    seed: int = 0
+    """Seed of all random numbers."""
+    amplitude: float = 0.1
+    """perturb: largest standard deviation of a displacement, Å; each geometry has its
+    own between a tenth of this and all of it."""
+    temperature_K: tuple[float, ...] = (300.0,)
+    """md: temperatures, in turn."""
+    timestep_fs: float = 0.5
+    """md: time step."""
+    spacing_fs: float = 50.0
+    """md: time between two geometries."""
+    strain: float = 0.05
+    """strain: largest size of a component of the symmetric strain."""
+    min_distance: float = 0.6
+    """Smallest distance of two atoms, as a multiple of the sum of covalent radii."""
+
+    def __post_init__(self) -> None:
+        """Check kind and numbers."""
+        if self.kind not in KINDS:
+            raise ArgumentError(
+                f"unknown kind of geometry {self.kind!r}; choose from "
+                f"{', '.join(KINDS)}{did_you_mean(self.kind, KINDS)}"
+            )
+        if self.n < 1 or self.seed < 0:
+            raise ArgumentError(
+                f"n is {self.n} and seed {self.seed}; give at least one geometry and a "
+                "seed that is not negative"
+            )
+        for name in ("amplitude", "timestep_fs", "spacing_fs", "strain"):
+            if not getattr(self, name) > 0:
+                raise ArgumentError(
+                    f"{name} is {getattr(self, name)}; it must be positive"
+                )
+        if not self.temperature_K or min(self.temperature_K) <= 0:
+            raise ArgumentError(
+                f"temperature_K is {self.temperature_K}; give positive temperatures"
+            )
+        if not 0 <= self.min_distance < 1:
+            raise ArgumentError(
+                f"min_distance is {self.min_distance}; it must be at least 0 and below "
+                "1 (a bond is about 1)"
+            )

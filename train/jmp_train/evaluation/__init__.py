@@ -1,0 +1,1 @@
+"""Errors of weights in full: by set, element and size, as tables and pictures."""

@@ -1,0 +1,37 @@
+"""Experiment: arms to train, and what their results say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jmp_train.experiments.arms import Announce, Arm, ArmResult
+from jmp_train.experiments.report import Report
+from jmp_train.experiments.settings import ExperimentSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experiment:
+    """One question that training runs can answer."""
+
+    id: str
+    """Number in the list of experiments, such as E1."""
+    name: str
+    """Name on the command line."""
+    question: str
+    """What is asked."""
+    arms: Callable[[ExperimentSettings], list[Arm]]
+    """Return every run, each after the one that it starts from."""
+    summarise: Callable[[ExperimentSettings, Sequence[ArmResult], Announce], Report]
+    """Return the answer; may measure more with the trained weights."""
+    needs_pretraining: bool = False
+    """Whether stores to pre-train on must be named."""
+
+
+def seeds_of(settings: ExperimentSettings) -> range:
+    """Return the seeds of all arms.
+
+    Args:
+        settings: Number of repeats.
+    """
+    return range(settings.seeds)

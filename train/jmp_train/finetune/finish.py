@@ -1,0 +1,81 @@
+"""The last touches on a fine-tuned weights file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from jmp_calc.models.config import HeadSpec
+from jmp_calc.models.weights import load_weights, save_weights
+from jmp_train.config import TaskConfig, TrainConfig
+from jmp_train.data.store import Store
+from jmp_train.finetune.zero_shot import residual_references
+
+
+def finish_weights(
+    path: Path,
+    config: TrainConfig,
+    stores: Mapping[str, Store],
+    *,
+    device: torch.device | str = "cpu",
+) -> list[str]:
+    """Make the energies of a weights file fit its forces; return what was done.
+
+    * Trained on forces alone: the network gives the energy up to a constant, which is
+      fitted to the training energies here (one for each element where compositions
+      differ). The scale of energies is that of forces in any case.
+    * Trained on energies alone: forces are the derivative of the energy.
+
+    Args:
+        path: The file; it is replaced if there is something to do.
+        config: The run.
+        stores: Training stores by task.
+        device: Where to compute.
+
+    Source:
+        Training specification, section 2.2, consistency warning.
+    """
+    tasks = [task for task in config.data.tasks if _needs(task, stores[task.name])]
+    if not tasks:
+        return []
+    model = load_weights(path).to(device)
+    notes = []
+    for task in tasks:
+        spec = model.heads[task.name]
+        if task.forces is None:
+            model.heads[task.name] = replace(spec, forces="gradient")
+            notes.append(
+                f"{task.name}: trained on energies alone; forces are their derivative, "
+                "and nothing tells how good they are"
+            )
+            continue
+        fit = residual_references(model, stores[task.name], task.name, device=device)
+        model.heads[task.name] = with_references(spec, fit.references)
+        notes.append(
+            f"{task.name}: trained on forces alone; the zero of the energy was fitted "
+            "to the training energies afterwards"
+        )
+    save_weights(model.cpu(), path)
+    return notes
+
+
+def _needs(task: TaskConfig, store: Store) -> bool:
+    if task.kind != "energy_forces":
+        return False
+    if task.forces is None:
+        return True
+    has_energies = bool(store.header["labels"].get("energy", 0))
+    return task.energy_weight == 0 and has_energies and task.forces == "gradient"
+
+
+def with_references(spec: HeadSpec, references: Mapping[int, float]) -> HeadSpec:
+    """Return a head with other references.
+
+    Args:
+        spec: The head.
+        references: eV, by atomic number.
+    """
+    return replace(spec, references=dict(references))

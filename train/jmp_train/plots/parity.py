@@ -1,0 +1,184 @@
+"""Predictions against labels, and how their errors are distributed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from jmp_train.plots.style import COLORS, GRAY, new_figure, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MANY_POINTS = 2000
+"""From so many points on, their density is drawn."""
+
+_SIZE = 3.7
+_TAIL = 0.995
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parity:
+    """Labels and predictions of one quantity."""
+
+    title: str
+    """What it is, without its unit."""
+    unit: str
+    """Unit of both; empty: none."""
+    error_unit: str
+    """Unit of the errors."""
+    error_factor: float
+    """Factor from ``unit`` to ``error_unit``."""
+    pairs: Float[np.ndarray, "points 2"]
+    """Label and prediction."""
+    n_all: int
+    """Points of which these are a random part."""
+
+
+def draw_parity(quantities: Sequence[Parity], title: str) -> Figure:
+    """Return a picture with two panels for each quantity.
+
+    Args:
+        quantities: At least one, each with points.
+        title: Text above.
+    """
+    figure = new_figure(_SIZE * len(quantities) + 0.4, 2 * _SIZE)
+    grid = figure.subplots(2, len(quantities), squeeze=False)
+    figure.suptitle(title, fontsize="medium")
+    for column, quantity in enumerate(quantities):
+        _scatter(grid[0, column], quantity)
+        _errors(grid[1, column], quantity)
+    return figure
+
+
+def _scatter(axes: Axes, quantity: Parity) -> None:
+    tidy(axes)
+    label, predicted = quantity.pairs.T
+    low, high = _range(quantity.pairs)
+    axes.plot([low, high], [low, high], lw=0.8, color=GRAY, zorder=3)
+    if len(label) >= MANY_POINTS:
+        drawn = axes.hexbin(
+            label,
+            predicted,
+            gridsize=70,
+            bins="log",
+            mincnt=1,
+            cmap="viridis",
+            extent=(low, high, low, high),
+            linewidths=0,
+        )
+        bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02)
+        bar.set_label("points in a cell", fontsize="x-small")
+        bar.ax.tick_params(labelsize="x-small")
+    else:
+        alpha = 0.9 if len(label) < 100 else 0.5
+        axes.scatter(label, predicted, s=9, lw=0, alpha=alpha, color=COLORS[0])
+    axes.set_xlim(low, high)
+    axes.set_ylim(low, high)
+    axes.set_aspect("equal")
+    unit = f" ({quantity.unit})" if quantity.unit else ""
+    axes.set_xlabel(f"label{unit}", fontsize="small")
+    axes.set_ylabel(f"prediction{unit}", fontsize="small")
+    axes.set_title(quantity.title, fontsize="medium")
+    outside = (predicted < low) | (predicted > high) | (label < low) | (label > high)
+    notes = []
+    if quantity.n_all > len(label):
+        notes.append(f"{len(label)} of {quantity.n_all} points")
+    if outside.any():
+        notes.append(f"{int(outside.sum())} outside")
+    axes.text(
+        0.03,
+        0.97,
+        "\n".join(notes),
+        transform=axes.transAxes,
+        va="top",
+        fontsize="x-small",
+        color=GRAY,
+    )
+
+
+def _range(pairs: Float[np.ndarray, "points 2"]) -> tuple[float, float]:
+    """Return limits of both axes: all labels, and predictions but for a few far off."""
+    label, predicted = pairs.T
+    low, high = label.min(), label.max()
+    width = max(high - low, np.ptp(predicted) * 1e-3, 1e-9)
+    tail = np.quantile(predicted, [1 - _TAIL, _TAIL])
+    low = max(min(low, tail[0]), low - width)
+    high = min(max(high, tail[1]), high + width)
+    margin = 0.04 * max(high - low, 1e-9)
+    return float(low - margin), float(high + margin)
+
+
+def _errors(axes: Axes, quantity: Parity) -> None:
+    tidy(axes)
+    error = quantity.error_factor * (quantity.pairs[:, 1] - quantity.pairs[:, 0])
+    limit = max(float(np.quantile(np.abs(error), _TAIL)), 1e-12)
+    n_bins = min(80, max(10, round(np.sqrt(len(error)))))
+    axes.hist(
+        error,
+        bins=n_bins,
+        range=(-limit, limit),
+        color=COLORS[0],
+        alpha=0.85,
+        edgecolor="none",
+    )
+    axes.axvline(0, lw=0.8, color=GRAY)
+    mean = float(error.mean())
+    axes.axvline(mean, lw=1.2, ls="--", color=COLORS[1])
+    text = (
+        f"mean {mean:.3g}\nMAE {np.abs(error).mean():.3g}\n"
+        f"RMSE {np.sqrt((error**2).mean()):.3g}"
+    )
+    axes.text(
+        0.97,
+        0.96,
+        text,
+        transform=axes.transAxes,
+        ha="right",
+        va="top",
+        fontsize="small",
+    )
+    unit = f" ({quantity.error_unit})" if quantity.error_unit else ""
+    axes.set_xlabel(f"error, prediction − label{unit}", fontsize="small")
+    axes.set_ylabel("number", fontsize="small")
+
+
+def draw_confusion(
+    confusion: Sequence[Sequence[int]], names: Sequence[str], title: str
+) -> Figure:
+    """Return a picture of how classes are told apart.
+
+    Args:
+        confusion: Counts by label (row) and prediction (column).
+        names: Of the classes.
+        title: Text above.
+    """
+    counts = np.array(confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = 1.4 + 0.8 * len(names)
+    figure = new_figure(size + 1.6, size + 0.8)
+    axes = figure.subplots()
+    figure.suptitle(title, fontsize="medium")
+    drawn = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+    figure.colorbar(drawn, ax=axes, shrink=0.8).set_label(
+        "share of the label", fontsize="small"
+    )
+    for row, column in np.ndindex(counts.shape):
+        axes.text(
+            column,
+            row,
+            str(counts[row, column]),
+            ha="center",
+            va="center",
+            color="black" if shares[row, column] > 0.5 else "white",
+        )
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("prediction", fontsize="small")
+    axes.set_ylabel("label", fontsize="small")
+    return figure
