@@ -314,9 +314,10 @@ def _options(
             *([aliases[field.name]] if field.name in aliases else []),
             field.name,
             is_flag=type_of[field.name] is bool,
+            multiple=typing.get_origin(type_of[field.name]) is tuple,
             type=_click_type(type_of[field.name], choices.get(field.name)),
             default=field.default,
-            show_default=field.default is not None and field.default is not False,
+            show_default=not any(field.default is x for x in (None, False, ())),
             help=help_of[field.name],
         )
         for field in dataclasses.fields(settings)
@@ -328,6 +329,9 @@ def _click_type(hint: Any, choices: Sequence[str] | None) -> Any:
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         # "x or None": the option is simply not given
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    if typing.get_origin(hint) is tuple:
+        # a tuple of any length: the option may be repeated
+        hint = typing.get_args(hint)[0]
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
     return click.Choice(list(choices), case_sensitive=False) if choices else hint

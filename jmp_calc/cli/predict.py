@@ -165,7 +165,7 @@ def _write_table(
 
 
 def _write_structures(
-    stream: TextSink,
+    stream: IO[str],
     quantities: Sequence[Quantity],
     frames: Sequence[Atoms],
     rows: Iterator[Row],

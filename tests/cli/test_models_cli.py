@@ -377,7 +377,7 @@ def test_a_model_with_several_heads_needs_a_choice(capsys, tmp_path, labelled):
     path = save(tmp_path / "two.safetensors", head("a"), head("bee"))
     words = ("fit-references", path, labelled, "--out", "new.safetensors")
     assert models(*words) == 2
-    assert "has the heads a, bee; say which by --head" in capsys.readouterr().err
+    assert "has the energy heads a, bee; say which by --head" in capsys.readouterr().err
     assert models(*words, "--head", "be") == 2
     assert "there is no 'be'; did you mean 'bee'?" in capsys.readouterr().err
     assert models(*words, "--head", "bee") == 0
@@ -400,7 +400,7 @@ def test_a_file_without_labels_lists_the_keys_found(capsys, weights, tmp_path):
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("nothing.xyz", "nothing.xyz does not exist; give a file of labelled"),
+        ("nothing.xyz", "nothing.xyz does not exist; give a file of struct"),
         (".", ". is a folder; give a file of structures"),
         ("text.xyz", "cannot read structures from text.xyz"),
     ],

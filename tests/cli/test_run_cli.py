@@ -257,7 +257,8 @@ def test_nve_with_direct_forces_needs_permission(slab, capsys, monkeypatch):
 def test_an_unknown_verb_lists_the_verbs(capsys):
     assert main(["rum", "x"]) == 2
     message = capsys.readouterr().err
-    assert "no verb 'rum'; choose one of run, models; did you mean 'run'?" in message
+    assert "no verb 'rum'; choose one of run, predict, models; did you" in message
+    assert "did you mean 'run'?" in message
 
 
 @pytest.mark.parametrize("verb", VERBS)

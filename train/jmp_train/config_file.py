@@ -235,10 +235,13 @@ def result_settings(config: TrainConfig) -> dict[str, Any]:
 
     Args:
         config: All settings of a run; where files lie, which device computes and when
-            something is logged are left out.
+            something is logged are left out. Weights that it starts from are known by
+            their hash, once that is recorded.
     """
     flat: dict[str, Any] = {}
     _flatten(to_plain(config), "", flat)
+    if flat.get("start.sha256"):
+        del flat["start.weights"]
     return flat
 
 

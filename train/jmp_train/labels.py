@@ -49,7 +49,7 @@ def label_table(headers: Headers) -> str:
     Args:
         headers: Headers of the stores, by the name to be shown.
     """
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("labels", "systems", "mean atoms", "energy", "forces", "stress", "targets")
     ]
     for name, header in headers.items():

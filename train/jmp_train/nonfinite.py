@@ -114,12 +114,8 @@ def labelled_atoms(sample: Sample, index: int) -> Atoms:
     known = {name: value for name, value in labels.items() if value is not None}
     if known:
         atoms.calc = SinglePointCalculator(atoms, **known)
-    atoms.info.update(
-        sample=index,
-        task=sample.task,
-        source=sample.source,
-        group=sample.group,
-        name=sample.name,
-        **{f"target_{name}": value for name, value in sample.targets.items()},
-    )
+    texts = {key: getattr(sample, key) for key in ("task", "source", "group", "name")}
+    # an empty value would swallow the entry after it when the file is read
+    atoms.info |= {"sample": index} | {key: text for key, text in texts.items() if text}
+    atoms.info |= {f"target_{name}": value for name, value in sample.targets.items()}
     return atoms

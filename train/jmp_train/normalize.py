@@ -396,7 +396,7 @@ class _Factor:
         matrix = self.triangle()
         kept = _columns(elements, matrix.shape[1])
         # Columns of absent elements are zero, so the others have a factor of their own.
-        small = np.linalg.qr(matrix[:, kept], mode="r")
+        small = np.asarray(np.linalg.qr(matrix[:, kept], mode="r"))
         return {"n_rows": self.n_rows, "factor": small.tolist()}
 
     @classmethod

@@ -147,7 +147,7 @@ class Group:
         except JMPError as found:
             error = found
         none = self.world_size
-        first = int(self.smallest(none if error is None else self.rank))
+        first = int(self.smallest(float(none if error is None else self.rank)))
         if error is not None and first == self.rank:
             raise error
         if first != none:

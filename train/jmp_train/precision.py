@@ -73,7 +73,7 @@ class AdaptiveScale:
             group: The processes.
         """
         self.value = group.smallest(self.value)
-        self._n_finite = int(group.smallest(self._n_finite))
+        self._n_finite = int(group.smallest(float(self._n_finite)))
 
     def state(self) -> dict[str, Any]:
         """Return what must be saved, as plain JSON."""

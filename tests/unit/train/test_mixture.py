@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jmp_calc.errors import ArgumentError
-from jmp_train.data.mixture import build_mixture, epoch_batches
+from jmp_train.data import mixture as mixture_module
+from jmp_train.data.mixture import balanced_batches, build_mixture, epoch_batches
 
 SMALL = (1000, 100, 10, 40)
 FULL = (100_000_000, 8_000_000, 2_000_000, 10_000_000)
@@ -74,6 +75,16 @@ def test_an_empty_set_and_a_temperature_of_zero_are_errors() -> None:
         build_mixture((3, 1), 0.0)
 
 
+def batches_of(
+    order: np.ndarray, cost: np.ndarray, *, max_cost: float, seed: int = 0
+) -> list[list[int]]:
+    return list(
+        epoch_batches(
+            order, lambda i: cost[i].astype(float), max_cost=max_cost, seed=seed
+        )
+    )
+
+
 @given(
     costs=st.lists(st.integers(1, 200), min_size=1, max_size=200),
     max_cost=st.floats(1, 150),
@@ -85,7 +96,7 @@ def test_every_sample_of_the_order_is_in_exactly_one_batch_and_batches_fit(
 ) -> None:
     order = np.random.default_rng(seed).integers(0, len(costs), 2 * len(costs))
     cost = np.array(costs)
-    batches = epoch_batches(order, cost, max_cost=max_cost, seed=seed)
+    batches = batches_of(order, cost, max_cost=max_cost, seed=seed)
     assert sorted(i for batch in batches for i in batch) == sorted(order.tolist())
     for batch in batches:
         assert cost[batch].sum() <= max_cost or len(batch) == 1
@@ -93,7 +104,7 @@ def test_every_sample_of_the_order_is_in_exactly_one_batch_and_batches_fit(
 
 def test_batches_cost_nearly_the_same() -> None:
     cost = np.random.default_rng(0).integers(5, 30, 5000)
-    batches = epoch_batches(np.arange(5000), cost, max_cost=200.0)
+    batches = batches_of(np.arange(5000), cost, max_cost=200.0)
     spent = np.array([cost[batch].sum() for batch in batches])
     assert spent.mean() > 170
     assert np.percentile(spent, 2) > 150
@@ -101,7 +112,7 @@ def test_batches_cost_nearly_the_same() -> None:
 
 def test_a_large_system_is_joined_by_few_small_ones() -> None:
     cost = np.array([150] + [10] * 45)
-    batches = epoch_batches(np.arange(46), cost, max_cost=200.0)
+    batches = batches_of(np.arange(46), cost, max_cost=200.0)
     (with_slab,) = [batch for batch in batches if 0 in batch]
     assert len(with_slab) <= 6
     assert max(len(batch) for batch in batches) >= 14
@@ -110,12 +121,33 @@ def test_a_large_system_is_joined_by_few_small_ones() -> None:
 def test_batches_follow_from_their_arguments_and_stay_near_the_order() -> None:
     cost = np.full(10_000, 10)
     order = np.arange(10_000)
-    batches = epoch_batches(order, cost, max_cost=100.0, seed=3)
-    assert batches == epoch_batches(order, cost, max_cost=100.0, seed=3)
-    assert batches != epoch_batches(order, cost, max_cost=100.0, seed=4)
+    batches = batches_of(order, cost, max_cost=100.0, seed=3)
+    assert batches == batches_of(order, cost, max_cost=100.0, seed=3)
+    assert batches != batches_of(order, cost, max_cost=100.0, seed=4)
     assert max(max(batch) - min(batch) for batch in batches) < 400
 
 
 def test_a_batch_must_be_allowed_some_cost() -> None:
     with pytest.raises(ArgumentError, match=r"max_cost is 0\.0; it must be positive"):
-        epoch_batches(np.arange(2), np.ones(2), max_cost=0.0)
+        batches_of(np.arange(2), np.ones(2), max_cost=0.0)
+
+
+def test_windows_do_not_depend_on_the_pieces_in_which_the_order_is_read(
+    monkeypatch,
+) -> None:
+    order = np.random.default_rng(0).permutation(3000)
+    cost = np.random.default_rng(1).integers(1, 90, 3000)
+    whole = batches_of(order, cost, max_cost=100.0)
+    monkeypatch.setattr(mixture_module, "_CHUNK", 77)
+    assert batches_of(order, cost, max_cost=100.0) == whole
+
+
+def test_a_balanced_step_gives_the_dearest_systems_a_batch_each() -> None:
+    """Training specification, 1.6, by hand: 9, 8, 7, then 4 joins 7, 3 joins 8, ..."""
+    cost = np.array([3.0, 9.0, 4.0, 7.0, 8.0, 1.0])
+    batches = balanced_batches(np.arange(10, 16), cost, 3)
+    assert batches == [[11, 15], [14, 10], [13, 12]]
+
+
+def test_a_step_of_fewer_systems_than_batches_has_fewer_batches() -> None:
+    assert balanced_batches(np.array([5, 7]), np.array([1.0, 2.0]), 4) == [[7], [5]]

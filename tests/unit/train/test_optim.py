@@ -19,6 +19,7 @@ from jmp_train.optim import (
 from jmp_train.recipes.smoke import TINY
 from toys.training import RULES
 
+
 def tiny_model(**changes: object) -> JMPModel:
     spec = HeadSpec(name="a", graph=RULES, forces="gradient")
     return JMPModel(replace(TINY, **changes), [spec])

@@ -96,10 +96,12 @@ def evaluate(*, is_raw: bool, **options: Any) -> None:
     from jmp_train.runlog import RunLog, errors_name, errors_to_json
 
     settings = EvaluationSettings(is_averaged=not is_raw, **options)
+    seen: set[str] = set()
     with tqdm(unit="system", disable=None) as bar:
 
         def show(name: str, n: int, added: int) -> None:
-            if bar.desc != f"{name}: ":
+            if name not in seen:
+                seen.add(name)
                 bar.reset(total=n)
                 bar.set_description(name)
             bar.update(added)

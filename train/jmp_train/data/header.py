@@ -13,7 +13,13 @@ import numpy as np
 
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_train.data.records import PAIR_CUTOFF
-from jmp_train.data.shards import SIZES, ShardFacts, join_fingerprints, read_sizes
+from jmp_train.data.shards import (
+    OPEN_SHARDS,
+    SIZES,
+    ShardFacts,
+    join_fingerprints,
+    read_sizes,
+)
 
 FORMAT = "jmp-store"
 """First field of every header."""
@@ -113,6 +119,7 @@ def write_header(
         for name, sizes in read_sizes(folder / shard.file, shard).items():
             arrays[name][start:stop] = sizes
         start = stop
+    OPEN_SHARDS.close_all()
     for array in arrays.values():
         array.flush()
     units = {**UNITS, "targets": {}, **facts.get("units", {})}

@@ -14,7 +14,7 @@ from jmp_calc.errors import ArgumentError
 
 _CEIL_TOLERANCE = 1e-6
 _BATCHES_PER_WINDOW = 32
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +70,9 @@ def _turn(
 ) -> Int[np.ndarray, " samples"]:
     """Return the samples of one set in an epoch."""
     if expanded >= size:
-        return np.arange(expanded) % size
+        turn = np.arange(expanded)
+        turn %= size
+        return turn
     shuffled = np.random.default_rng(seed).permutation(size)
     return shuffled[(epoch * expanded + np.arange(expanded)) % size]
 

@@ -217,7 +217,7 @@ class OpenShards:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._environments: OrderedDict[tuple[str, str], lmdb.Environment] = (
             OrderedDict()
         )
@@ -257,19 +257,21 @@ class OpenShards:
                 environment = _open_checked(path, facts)
             except lmdb.Error:
                 # Perhaps it is open under the path that it had before it was moved.
-                self._close_all()
+                self.close_all()
                 environment = _open_checked(path, facts)
             self._environments[name] = environment
         self._environments.move_to_end(name)
         return environment
 
-    def _close_all(self) -> None:
-        while self._environments:
-            self._environments.popitem()[1].close()
+    def close_all(self) -> None:
+        """Close all files; those that were deleted free their space only then."""
+        with self._lock:
+            while self._environments:
+                self._environments.popitem()[1].close()
 
     def _close_inherited(self) -> None:
-        self._lock = threading.Lock()
-        self._close_all()
+        self._lock = threading.RLock()
+        self.close_all()
 
 
 OPEN_SHARDS = OpenShards()
@@ -366,14 +368,11 @@ def read_record(path: Path, facts: ShardFacts, index: int) -> bytes:
 
 
 def read_records(path: Path, facts: ShardFacts) -> Iterator[bytes]:
-    """Yield the records of a shard in order.
+    """Yield the records of a shard in order, as :func:`read_record` returns them.
 
     Args:
         path: The file.
         facts: What is known about it.
-
-    Raises:
-        DataError: As :func:`read_record`.
     """
     return (read_record(path, facts, index) for index in range(facts.n_systems))
 

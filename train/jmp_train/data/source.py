@@ -103,33 +103,33 @@ class FamilyOptions:
     """Choices of the user; a family ignores those it does not have."""
 
     variant: str | None = None
-    """Molecule, task, subset or level of theory; None: the default, or all."""
+    """Molecule, task, subset or level of theory; by default all, or the usual one."""
     fold: int = 0
     """Which of several published splits."""
     split: Split | None = None
-    """Part that the folder holds, for sets that are published part by part."""
+    """Part that SOURCE holds, for sets that are published part by part."""
     legacy_units: bool = False
     """Use the rounded factors of the published preparation."""
     energy: str | None = None
-    """Which of several energies is the label; None: the total energy."""
+    """Which of several energies is the label; by default the total energy."""
     by_molecule: bool = False
     """Divide whole molecules where the published split divides conformers."""
     max_force: float | None = None
-    """Largest force on an atom that is kept, eV/Å; None: any."""
+    """Largest force on an atom that is kept, eV/Å; by default any."""
     references: Path | None = None
-    """OC20: energies that turn adsorption energies into total ones; None: none."""
+    """OC20: file of energies that turn adsorption energies into total ones."""
     energy_key: str | None = None
-    """User data: name of the energy; ``none``: not used; None: the usual one."""
+    """User data: name of the energy, or none to ignore it; by default the usual one."""
     forces_key: str | None = None
-    """User data: name of the forces; None: likewise."""
+    """User data: name of the forces, likewise."""
     stress_key: str | None = None
-    """User data: name of the stress or virial; None: likewise."""
+    """User data: name of the stress or virial, likewise."""
     targets: tuple[str, ...] = ()
-    """User data: names of other labels, each as ``NAME`` or ``NAME:UNIT``."""
+    """User data: other labels, each as NAME or NAME:UNIT."""
     split_by: SplitBy = "structure"
     """User data: what is held out together."""
     level_of_theory: str | None = None
-    """User data: method of the labels; None: not stated."""
+    """User data: method of the labels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

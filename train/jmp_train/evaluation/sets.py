@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from jmp_calc.calculator.domains import classify, find_bonds
+from jmp_calc.calculator.head_choice import choose_head
 from jmp_calc.errors import ArgumentError, DataError, did_you_mean
 from jmp_calc.models.config import HeadSpec
 from jmp_train.config import TaskConfig
 from jmp_train.data.batches import GraphDataset
 from jmp_train.data.families.user import open_user_files
+from jmp_train.data.layouts.ase_files import find_files, read_frames
 from jmp_train.data.source import FamilyOptions, Record
 from jmp_train.data.splits import Split
 from jmp_train.data.store import Store, StoreWriter, store_path
@@ -138,14 +141,16 @@ def file_set(
     Args:
         measured: The model.
         files: Files of any format that ASE reads.
-        head: What predicts them; None: the only head.
+        head: What predicts them; None: the only head, or what a calculator would take
+            for the first frame.
         out: Folder in which the store is made.
 
     Raises:
-        ArgumentError: If the model has several heads and none was named.
+        ArgumentError: If there is no such head.
+        UnsupportedSystemError: If none was named, and none or several fit.
         DataError: If there is no frame with labels.
     """
-    spec = choose_spec(measured, head, "")
+    spec = _spec_for_files(measured, files, head)
     options = FamilyOptions(split="test")
     if spec.target is not None:
         options = replace(options, targets=(spec.target.name,))
@@ -170,6 +175,16 @@ def file_set(
         found = _set_of(name, Store(path), spec, name)
         notes = [f"left out: {n} frames ({why})" for why, n in skipped.items()]
         yield replace(found, notes=(*source.notes, *notes, *found.notes))
+
+
+def _spec_for_files(
+    measured: Measured, files: Sequence[Path], head: str | None
+) -> HeadSpec:
+    if head is not None or len(measured.model.heads) == 1:
+        return choose_spec(measured, head, "")
+    first = next(iter(read_frames(find_files(files)[0], slice(0, 1))))
+    kind = classify(first, find_bonds(first))
+    return choose_head(measured.model, first, kind).spec
 
 
 def _set_of(name: str, store: Store, spec: HeadSpec, title: str) -> EvaluationSet:

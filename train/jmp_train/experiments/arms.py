@@ -6,15 +6,27 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jmp_calc.errors import DataError
-from jmp_calc.files import replacing
+from jmp_calc.errors import DataError, JMPError
+from jmp_calc.files import file_hash, replacing
 from jmp_train.config import StartConfig, TrainConfig
 from jmp_train.config_file import config_hash
+from jmp_train.data.header import read_header
+from jmp_train.data.store import store_path
+
+if TYPE_CHECKING:
+    from jmp_train.progress import RunResult
+    from jmp_train.trainer import Trainer
 
 RESULT = "result.json"
 """File in the folder of an arm that says it is done."""
+SPLITS = ("train", "val", "test")
+"""Parts of a set."""
+
+
+class StoppedError(JMPError):
+    """Somebody asked to stop; what is done is kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,8 +44,9 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """Name and seed."""
-        return f"{self.name}, seed {self.config.seed}"
+        """Name, stage and seed."""
+        known = [str(v) for k, v in self.tags.items() if k in ("stage", "store")]
+        return ", ".join([self.name, *known, f"seed {self.config.seed}"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,8 +61,12 @@ class ArmResult:
     """As given in the arm."""
     errors: Mapping[str, Mapping[str, Any]]
     """Errors of the test part by task, as in ``errors-test.json``."""
+    train_errors: Mapping[str, Mapping[str, Any]]
+    """Errors of the same weights on systems that were trained on."""
+    val_errors: Mapping[str, Mapping[str, Any]]
+    """Errors of the same weights on the validation part."""
     curve: Sequence[Mapping[str, Any]]
-    """Step, seconds and errors of each validation."""
+    """Step and errors of each validation during the run."""
     n_steps: int
     """Optimizer steps."""
     n_systems: int
@@ -58,27 +75,52 @@ class ArmResult:
     """Parameters of the network."""
     seconds: float
     """Time in training steps."""
+    gpu_memory_GB: float | None
+    """Largest memory on the GPU; None on a CPU."""
     device: str
     """What computed."""
     config_hash: str
     """Hash of the settings that decide the weights."""
+    fingerprints: Mapping[str, str]
+    """Fingerprint of each store by name and part."""
     weights: str
-    """The weights file."""
+    """The weights file; empty if the run failed."""
+    problem: str = ""
+    """Why there are no errors; empty if there are."""
 
 
 Announce = Callable[[str], None]
 """Called with a line of text before and after each run."""
 
 
-def run_arms(arms: Sequence[Arm], announce: Announce) -> list[ArmResult]:
+def train_quietly(trainer: Trainer) -> RunResult:
+    """Run a training and show nothing.
+
+    Args:
+        trainer: The run.
+    """
+    return trainer.run()
+
+
+def run_arms(
+    arms: Sequence[Arm],
+    announce: Announce,
+    *,
+    train: Callable[[Trainer], RunResult] = train_quietly,
+) -> list[ArmResult]:
     """Train every arm that is not done yet, and return all results in order.
+
+    An arm whose loss is not finite, that does not fit the GPU, or that starts from one
+    that failed, stays in the list with its problem.
 
     Args:
         arms: In an order in which each comes after the one that it starts from.
         announce: Hears about progress.
+        train: Runs a training to its end, or until somebody asks to stop.
 
     Raises:
         DataError: If the folder of an arm holds another run.
+        StoppedError: If a run was interrupted.
     """
     results: list[ArmResult] = []
     for number, arm in enumerate(arms, start=1):
@@ -86,7 +128,7 @@ def run_arms(arms: Sequence[Arm], announce: Announce) -> list[ArmResult]:
         known = _finished(arm)
         if known is None:
             announce(f"{place}: training")
-            known = _run(arm)
+            known = _run(arm, train)
         announce(f"{place}: {summary_line(known)}")
         results.append(known)
     return results
@@ -98,10 +140,12 @@ def summary_line(result: ArmResult) -> str:
     Args:
         result: Of a finished arm.
     """
+    if result.problem:
+        return f"FAILED: {result.problem}"
     errors = "  ".join(
         f"{task} {headline(values)}" for task, values in result.errors.items()
     )
-    return f"{result.n_steps} steps in {result.seconds:.0f} s  {errors}"
+    return f"{result.n_steps} steps in {result.seconds:.0f} s  {errors}".rstrip()
 
 
 def headline(errors: Mapping[str, Any]) -> str:
@@ -111,13 +155,12 @@ def headline(errors: Mapping[str, Any]) -> str:
         errors: Of one task, from ``TaskErrors.to_json``.
     """
     force, target = errors.get("force_mae_eV_per_A"), errors.get("target_mae")
+    energy = errors.get("energy_mae_meV_per_atom")
     if is_number(force):
-        return f"{1000 * float(force):.1f} meV/Å"
+        return f"{1000 * force:.1f} meV/Å"
     if is_number(target):
-        return f"{float(target):.4g} {errors.get('target_unit', '')}".strip()
-    if is_number(errors.get("energy_mae_meV_per_atom")):
-        return f"{float(errors['energy_mae_meV_per_atom']):.2f} meV/atom"
-    return "no error"
+        return f"{target:.4g} {errors.get('target_unit', '')}".strip()
+    return f"{energy:.2f} meV/atom" if is_number(energy) else "no error"
 
 
 def is_number(value: Any) -> bool:
@@ -138,67 +181,179 @@ def weights_of(arm: Arm) -> Path:
     return arm.config.out / f"{arm.config.name}.safetensors"
 
 
+def fingerprints_of(config: TrainConfig) -> dict[str, str]:
+    """Return the fingerprint of each store of a run, by name and part.
+
+    Args:
+        config: Settings.
+
+    Raises:
+        DataError: If the training part of a task is missing.
+    """
+    found = {}
+    for task in config.data.tasks:
+        for split in SPLITS:
+            path = store_path(config.data.stores, task.store or task.name, split)
+            if split == "train" or path.is_dir():
+                found[path.name] = str(read_header(path)["fingerprint"])
+    return found
+
+
 def _finished(arm: Arm) -> ArmResult | None:
     path = arm.config.out / RESULT
     if not path.is_file():
         return None
-    result = ArmResult(**json.loads(path.read_text(encoding="utf-8")))
-    if result.config_hash != config_hash(_started(arm)):
+    try:
+        result = ArmResult(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
         raise DataError(
-            f"{arm.config.out} holds a run of {arm.label} with other settings; choose "
-            "another --out, or delete that folder"
-        )
-    return result
+            f"{path} is damaged ({error}); delete the folder of this run, and it is "
+            "trained again"
+        ) from error
+    if _is_orphan(arm):
+        return result
+    config = _started(arm)
+    if result.config_hash != config_hash(config):
+        changed = "other settings"
+    elif result.fingerprints != fingerprints_of(config):
+        changed = "other data"
+    else:
+        return result
+    raise DataError(
+        f"{arm.config.out} holds a run of {arm.label} with {changed}; choose another "
+        "--out, or delete that folder"
+    )
+
+
+def _is_orphan(arm: Arm) -> bool:
+    """Return whether the run that this one starts from failed."""
+    return arm.after is not None and not weights_of(arm.after).is_file()
 
 
 def _started(arm: Arm) -> TrainConfig:
-    """Return the settings with the weights of the arm before, if there is one."""
-    if arm.after is None:
-        return arm.config
-    start = arm.config.start or StartConfig(weights="")
-    return replace(arm.config, start=replace(start, weights=str(weights_of(arm.after))))
+    """Return the settings with weights to start from and their hash."""
+    start = arm.config.start
+    if arm.after is not None:
+        path = weights_of(arm.after)
+        start = replace(
+            start or StartConfig(weights=""), weights=str(path), sha256=file_hash(path)
+        )
+    elif start is not None:
+        from jmp_calc.pretrained import load_model
+
+        sha256 = str(load_model(start.weights).info.get("weights_sha256", ""))
+        start = replace(start, sha256=sha256)
+    return replace(arm.config, start=start)
 
 
-def _run(arm: Arm) -> ArmResult:
-    from jmp_train.checkpoint import Checkpointer
+def _run(arm: Arm, train: Callable[[Trainer], RunResult]) -> ArmResult:
+    arm.config.out.mkdir(parents=True, exist_ok=True)
+    if _is_orphan(arm):
+        assert arm.after is not None
+        result = _failed(arm, f"there are no weights of {arm.after.label}")
+    else:
+        result = _trained(arm, _started(arm), train)
+    with replacing(arm.config.out / RESULT) as new:
+        new.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+    return result
+
+
+def _trained(
+    arm: Arm, config: TrainConfig, train: Callable[[Trainer], RunResult]
+) -> ArmResult:
+    import torch
+
+    from jmp_train.checkpoint_folders import CHECKPOINTS, latest
     from jmp_train.export import export_weights
-    from jmp_train.runlog import CHECKPOINTS, SUMMARY
+    from jmp_train.nonfinite import NONFINITE
+    from jmp_train.runlog import SUMMARY, errors_to_json
     from jmp_train.trainer import Trainer
 
-    config = _started(arm)
-    folder = config.out / CHECKPOINTS
-    is_resumed = Checkpointer(folder, keep=1).latest() is not None
+    is_resumed = latest(config.out / CHECKPOINTS) is not None
+    (config.out / NONFINITE).unlink(missing_ok=True)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     trainer = Trainer.build(config, is_resumed=is_resumed)
-    trainer.run()
-    weights = export_weights(config.out, weights_of(arm))
+    try:
+        reason = train(trainer).reason
+    except torch.OutOfMemoryError:
+        return _failed(arm, "it does not fit the memory of the GPU", trainer)
+    except DataError as error:
+        if not (config.out / NONFINITE).is_file():
+            raise
+        return _failed(arm, str(error).split(";")[0], trainer)
+    if reason == "interrupted":
+        raise StoppedError(
+            f"stopped in {arm.label}; the same command goes on from here"
+        )
+    weights = export_weights(config.out, weights_of(arm), is_best=trainer.has_best)
     summary = json.loads((config.out / SUMMARY).read_text(encoding="utf-8"))
-    result = ArmResult(
+    limit = config.evaluate_systems
+    return ArmResult(
         name=arm.name,
         seed=config.seed,
         tags=dict(arm.tags),
         errors=summary["test"],
+        train_errors=errors_to_json(trainer.evaluate("train", per_task=limit)),
+        val_errors=errors_to_json(trainer.evaluate("val", per_task=limit)),
         curve=_curve(config.out),
         n_steps=summary["step"],
-        n_systems=sum(task["n_systems"] for task in summary["tasks"].values()),
+        n_systems=len(trainer.dataset),
         n_parameters=summary["n_parameters"],
         seconds=summary["seconds"],
+        gpu_memory_GB=_gpu_memory(trainer),
         device=summary["hardware"],
         config_hash=config_hash(config),
+        fingerprints=fingerprints_of(config),
         weights=str(weights),
     )
-    with replacing(config.out / RESULT) as new:
-        new.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
-    return result
+
+
+def _failed(arm: Arm, problem: str, trainer: Trainer | None = None) -> ArmResult:
+    n_parameters, n_steps, seconds, n_systems, device = 0, 0, 0.0, 0, ""
+    if trainer is not None:
+        from jmp_train.runlog import hardware
+
+        n_parameters = sum(p.numel() for p in trainer.model.parameters())
+        n_steps, seconds = trainer.position.step, trainer.position.seconds
+        n_systems, device = len(trainer.dataset), hardware(trainer.device)
+    return ArmResult(
+        name=arm.name,
+        seed=arm.config.seed,
+        tags=dict(arm.tags),
+        errors={},
+        train_errors={},
+        val_errors={},
+        curve=_curve(arm.config.out),
+        n_steps=n_steps,
+        n_systems=n_systems,
+        n_parameters=n_parameters,
+        seconds=seconds,
+        gpu_memory_GB=None,
+        device=device,
+        config_hash="" if trainer is None else config_hash(trainer.config),
+        fingerprints=fingerprints_of(arm.config),
+        weights="",
+        problem=problem,
+    )
+
+
+def _gpu_memory(trainer: Trainer) -> float | None:
+    import torch
+
+    if trainer.device.type != "cuda":
+        return None
+    return float(torch.cuda.max_memory_allocated(trainer.device) / 1e9)
 
 
 def _curve(run: Path) -> list[dict[str, Any]]:
     from jmp_train.runlog import LOG
 
     found: dict[int, dict[str, Any]] = {}
+    if not (run / LOG).is_file():
+        return []
     for line in (run / LOG).read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         if record["kind"] == "evaluation":
-            found[record["step"]] = {
-                key: record.get(key) for key in ("step", "seconds", "tasks")
-            }
+            found[record["step"]] = {"step": record["step"], "tasks": record["tasks"]}
     return [found[step] for step in sorted(found)]

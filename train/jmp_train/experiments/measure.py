@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from ase import Atoms
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from jmp_calc.units import FS, KB
 from jmp_train.data.sample import Sample
 from jmp_train.data.store import Store, store_path
 
-_DISPLACEMENT = 1e-3
-_EQUILIBRATION = 0.2
+if TYPE_CHECKING:
+    from jmp_calc.models.jmp import JMPModel
+    from jmp_train.data.batches import GraphDataset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Errors:
-    """Errors of single systems, so that they can be grouped afterwards."""
+    """Errors of single systems, so that they can be grouped afterwards.
+
+    Units are those of ``METRICS``; NaN where not labelled.
+    """
 
     energy: Float[np.ndarray, " systems"]
-    """|error| of the energy per atom, meV/atom; NaN where not labelled."""
+    """|error| of the energy per atom, meV/atom."""
     forces: Float[np.ndarray, " systems"]
-    """Mean |error| of the force components of a system, meV/Å; NaN likewise."""
+    """Mean |error| of the force components of the free atoms of a system, meV/Å."""
+    target: Float[np.ndarray, " systems"]
+    """|error| of the target, in its unit."""
+
+    def of(self, metric: str) -> Float[np.ndarray, " systems"]:
+        """Return one kind of error.
+
+        Args:
+            metric: Key of ``METRICS``.
+        """
+        found: Float[np.ndarray, " systems"] = getattr(self, metric)
+        return found
 
 
 def read_samples(stores: Path, name: str, split: str, limit: int) -> list[Sample]:
@@ -36,76 +49,109 @@ def read_samples(stores: Path, name: str, split: str, limit: int) -> list[Sample
         stores: Folder of the stores.
         name: Name of the set.
         split: ``train``, ``val`` or ``test``.
-        limit: Largest number; 0: all.
+        limit: Largest number.
     """
     store = Store(store_path(stores, name, split))
-    order = np.random.default_rng(0).permutation(len(store))
-    return [store[int(i)] for i in order[: limit or len(store)]]
+    return [store[i] for i in some(len(store), limit)]
+
+
+def some(n: int, limit: int) -> list[int]:
+    """Return up to so many numbers below n, always the same ones.
+
+    Args:
+        n: Of how many.
+        limit: Largest number of them.
+    """
+    chosen = np.random.default_rng(0).permutation(n)[:limit]
+    return [int(i) for i in np.sort(chosen)]
 
 
 def system_errors(
-    weights: str | Path,
-    samples: Sequence[Sample],
-    *,
-    head: str,
-    fit: Sequence[Sample] = (),
+    models: Sequence[JMPModel], store: Store, head: str, *, limit: int | None = None
 ) -> Errors:
-    """Return the errors of a head on labelled systems.
+    """Return the errors of a head on labelled systems, one by one.
 
     Args:
-        weights: Name or file.
-        samples: Labelled systems.
+        models: Networks with that head; of several, the mean of the predictions counts.
+        store: Labelled systems.
         head: Head to use.
-        fit: Systems whose energies fix a reference of each element first, for a head
-            whose level of theory is another; empty: none.
+        limit: Largest number of systems; None: all.
     """
-    from jmp_calc import JMPCalculator
+    from jmp_train.metrics.evaluate import predictions
 
-    calculator = JMPCalculator(weights, head=head, tags="atoms")
-    correction = np.zeros(120)
-    if fit:
-        correction = _references(_energies(calculator, fit), fit)
-    found = calculator.evaluate([sample.to_atoms() for sample in samples])
-    energy, forces = [], []
-    for sample, result in zip(samples, found, strict=True):
-        shift = correction[sample.numbers].sum()
-        gap = (
-            np.nan
-            if sample.energy is None
-            else result["energy"] + shift - sample.energy
-        )
-        energy.append(1000 * abs(gap) / sample.n_atoms)
-        is_free = ~sample.is_fixed
-        error = (
-            np.nan
-            if sample.forces is None or not is_free.any()
-            else np.abs(result["forces"] - sample.forces)[is_free].mean()
-        )
-        forces.append(1000 * error)
-    return Errors(energy=np.array(energy), forces=np.array(forces))
-
-
-def _energies(calculator: object, samples: Sequence[Sample]) -> list[float]:
-    results = calculator.evaluate(  # type: ignore[attr-defined]  # a JMPCalculator
-        [sample.to_atoms() for sample in samples], properties=("energy",)
-    )
-    return [float(result["energy"]) for result in results]
-
-
-def _references(
-    energies: Sequence[float], samples: Sequence[Sample]
-) -> Float[np.ndarray, " elements"]:
-    """Return the energy by element that turns one reference into the other."""
-    labelled = [
-        (sample, energy)
-        for sample, energy in zip(samples, energies, strict=True)
-        if sample.energy is not None
+    spec = models[0].heads[head]
+    dataset = _dataset_of(models[0], store, head)
+    samples = some(len(store), limit or len(store))
+    errors = {name: np.full(len(store), np.nan) for name in ("energy", "forces", "target")}
+    streams = [
+        predictions(model, dataset, samples, forces=spec.forces) for model in models
     ]
-    if not labelled:
-        return np.zeros(120)
-    counts = np.array([np.bincount(s.numbers, minlength=120) for s, _ in labelled])
-    gap = np.array([float(s.energy or 0.0) - energy for s, energy in labelled])
-    return np.asarray(np.linalg.lstsq(counts.astype(float), gap, rcond=1e-10)[0])
+    for found in zip(*streams, strict=True):
+        batch = found[0][0]
+        said = [prediction for _, prediction in found]
+        index = batch.index.cpu().numpy()
+        if spec.target is not None:
+            target = np.mean([s.target[:, 0].cpu().numpy() for s in said], axis=0)
+            errors["target"][index] = np.abs(target - batch.target.cpu().numpy())
+            continue
+        energy = np.mean([s.energy.cpu().numpy() for s in said], axis=0)
+        gap = np.abs(energy - batch.energy.cpu().numpy()) / batch.n_atoms.cpu().numpy()
+        errors["energy"][index] = 1000 * gap
+        if said[0].forces is not None:
+            forces = np.mean([s.forces.cpu().numpy() for s in said], axis=0)
+            gap = np.abs(forces - batch.forces.cpu().numpy()).mean(axis=1)
+            errors["forces"][index] = 1000 * _means_of_free(
+                gap,
+                batch.graph.system_index.cpu().numpy(),
+                batch.is_fixed.cpu().numpy(),
+                n=batch.n_systems,
+            )
+    return Errors(**{name: values[samples] for name, values in errors.items()})
+
+
+def _means_of_free(
+    values: Float[np.ndarray, " atoms"],
+    system: Int[np.ndarray, " atoms"],
+    is_fixed: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    *,
+    n: int,
+) -> Float[np.ndarray, " systems"]:
+    """Return the mean over the free atoms of each system; NaN if it has none."""
+    free = ~is_fixed
+    counts = np.bincount(system[free], minlength=n)
+    sums = np.bincount(system[free], weights=values[free], minlength=n)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _dataset_of(model: JMPModel, store: Store, head: str) -> GraphDataset:
+    from jmp_train.config import TaskConfig
+    from jmp_train.data.batches import GraphDataset
+
+    spec = model.heads[head]
+    target = spec.target
+    task = TaskConfig(
+        name=head,
+        graph=spec.graph,
+        kind=spec.kind,
+        forces=spec.forces,
+        target=None if target is None else target.name,
+    )
+    return GraphDataset({head: store}, {head: task})
+
+
+def fitted_head(model: JMPModel, store: Store, head: str) -> JMPModel:
+    """Return a model whose head has references fitted to another set, in place.
+
+    Args:
+        model: The network; its head is changed.
+        store: Training systems with energies.
+        head: The head.
+    """
+    from jmp_train.finetune.zero_shot import residual_references
+
+    fit = residual_references(model, store, head)
+    model.heads[head] = replace(model.heads[head], references=fit.references)
+    return model
 
 
 def pooled_features(
@@ -113,91 +159,23 @@ def pooled_features(
 ) -> Float[np.ndarray, "systems dim"]:
     """Return the mean of the atom features of each system.
 
+    Graphs are those of the head whose domain is that of the systems, or of the first.
+
     Args:
         weights: Name or file.
         samples: Any systems.
     """
-    from jmp_calc import JMPCalculator
+    import torch
+
+    from jmp_calc.graph.build import build_graph
     from jmp_calc.pretrained import load_model
 
-    head = next(iter(load_model(weights).heads))
-    calculator = JMPCalculator(weights, head=head, tags="atoms")
-    return np.array(
-        [calculator.get_descriptors(s.to_atoms()).mean(axis=0) for s in samples]
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Conservation:
-    """Whether forces are those of an energy."""
-
-    drift_meV_per_atom_per_ps: float
-    """Slope of the total energy at constant energy."""
-    asymmetry: float
-    """|J - J^T| / |J + J^T| of the derivative of the forces by the positions; zero for
-    the forces of an energy."""
-    milliseconds_per_step: float
-    """Time of an energy and its forces."""
-
-
-def conservation(
-    weights: str | Path,
-    atoms: Atoms,
-    *,
-    head: str,
-    n_steps: int,
-    timestep_fs: float = 0.5,
-    temperature_K: float = 300.0,
-) -> Conservation:
-    """Run at constant energy and differentiate the forces by finite differences.
-
-    Args:
-        weights: Name or file.
-        atoms: Start of the simulation, near a minimum.
-        head: Head to use.
-        n_steps: Steps of the simulation.
-        timestep_fs: Length of a step.
-        temperature_K: Of the first velocities.
-    """
-    from ase.md.velocitydistribution import Stationary
-    from ase.md.verlet import VelocityVerlet
-
-    from jmp_calc import JMPCalculator
-
-    atoms = atoms.copy()
-    atoms.calc = JMPCalculator(weights, head=head, tags="atoms", dtype="float64")
-    asymmetry = _asymmetry(atoms)
-    spread = np.sqrt(atoms.get_masses() * KB * temperature_K)[:, None]
-    atoms.set_momenta(spread * np.random.default_rng(0).normal(size=(len(atoms), 3)))
-    Stationary(atoms)
-    energies: list[float] = []
-    dynamics = VelocityVerlet(atoms, timestep=timestep_fs * FS)
-    dynamics.attach(lambda: energies.append(float(atoms.get_total_energy())))
-    began = time.perf_counter()
-    dynamics.run(n_steps)
-    seconds = time.perf_counter() - began
-    first = int(len(energies) * _EQUILIBRATION)
-    times = timestep_fs * 1e-3 * np.arange(len(energies))
-    slope = np.polyfit(times[first:], energies[first:], 1)[0]
-    return Conservation(
-        drift_meV_per_atom_per_ps=1000 * float(slope) / len(atoms),
-        asymmetry=asymmetry,
-        milliseconds_per_step=1000 * seconds / n_steps,
-    )
-
-
-def _asymmetry(atoms: Atoms) -> float:
-    start = atoms.positions.copy()
+    model = load_model(weights)
     rows = []
-    for k in range(start.size):
-        ends = []
-        for sign in (1, -1):
-            moved = start.copy()
-            moved.flat[k] += sign * _DISPLACEMENT
-            atoms.positions = moved
-            ends.append(atoms.get_forces().ravel())
-        rows.append((ends[0] - ends[1]) / (2 * _DISPLACEMENT))
-    atoms.positions = start
-    jacobian = np.array(rows)
-    size = float(np.linalg.norm(jacobian + jacobian.T))
-    return float(np.linalg.norm(jacobian - jacobian.T)) / size if size else 0.0
+    for sample in samples:
+        wanted = "molecule" if not sample.is_periodic else None
+        heads = sorted(model.heads.values(), key=lambda h: h.domain != wanted)
+        graph = build_graph(sample.to_atoms(), heads[0].graph, tags=sample.tags)
+        with torch.no_grad():
+            rows.append(model.descriptors(graph).double().mean(dim=0).numpy())
+    return np.array(rows)

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from jmp_train.config import StartConfig, TrainConfig
 from jmp_train.experiments.arms import Arm, ArmResult
 from jmp_train.experiments.experiment import seeds_of
-from jmp_train.experiments.report import (
+from jmp_train.experiments.report import Cell, Table
+from jmp_train.experiments.results import (
     METRICS,
-    Cell,
-    Table,
     by_seed,
+    compared,
     estimate_of,
+    mean_of,
+    metric_words,
 )
 from jmp_train.experiments.settings import (
     ExperimentSettings,
     finetuning_config,
     pretraining_config,
+    with_network,
 )
-from jmp_train.experiments.statistics import paired_difference, relative_improvement
+from jmp_train.experiments.statistics import paired_difference
 
 Change = Callable[[TrainConfig], TrainConfig]
 """Turns the shared settings of a pre-training into those of an arm."""
+
+PRETRAINING = "pre-training"
+"""Stage of a run on the stores to pre-train on."""
+FINETUNING = "fine-tuning"
+"""Stage of a run on a downstream set."""
 
 
 def slug(name: str) -> str:
@@ -32,7 +39,8 @@ def slug(name: str) -> str:
     Args:
         name: Name of an arm.
     """
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    words = "".join(c if c.isalnum() or c in "_." else " " for c in name)
+    return "-".join(words.split())
 
 
 def pretraining_arms(
@@ -48,7 +56,7 @@ def pretraining_arms(
     for name, change in changes.items():
         for seed in seeds_of(settings):
             config = change(pretraining_config(settings, f"pre-{slug(name)}", seed))
-            pretraining = Arm(name=name, config=config, tags={"stage": "pre-training"})
+            pretraining = Arm(name=name, config=config, tags={"stage": PRETRAINING})
             arms.append(pretraining)
             arms += [
                 finetuning_after(settings, pretraining, store)
@@ -71,44 +79,51 @@ def finetuning_after(settings: ExperimentSettings, pretraining: Arm, store: str)
         f"tune-{slug(pretraining.name)}-{store}",
         before.seed,
         store=store,
+        start=StartConfig(weights=""),
     )
-    graph = before.data.tasks[0].graph
-    task = replace(config.data.tasks[0], graph=graph)
     return Arm(
         name=pretraining.name,
-        config=replace(
-            config,
-            model=before.model,
-            start=StartConfig(weights=""),
-            scale_batches=0,
-            data=replace(config.data, tasks=(task,)),
-        ),
+        config=with_network(config, before.model, before.data.tasks[0].graph),
         after=pretraining,
-        tags={"stage": "fine-tuning", "store": store},
+        tags={"stage": FINETUNING, "store": store},
     )
 
 
 def pretraining_table(
-    settings: ExperimentSettings, results: Sequence[ArmResult], arms: Sequence[str]
+    settings: ExperimentSettings,
+    results: Sequence[ArmResult],
+    arms: Sequence[str],
+    *,
+    reference: str,
 ) -> Table:
-    """Return the test errors of each pre-training task by arm.
+    """Return the test errors of each pre-training task by arm, against one of them.
 
     Args:
         settings: Names the tasks.
         results: Of all runs.
         arms: Names in order.
+        reference: Arm that the others are compared with.
     """
     rows: list[tuple[Cell, ...]] = []
-    for arm in arms:
-        for task in settings.pretraining:
-            cells = [
-                estimate_of(by_seed(results, arm, task, metric, stage="pre-training"))
-                for metric in ("energy", "forces")
-            ]
-            rows.append((arm, task, *cells))
+    for task in settings.pretraining:
+        base = by_seed(results, reference, task, "forces", stage=PRETRAINING)
+        for arm in arms:
+            forces = base
+            if arm != reference:
+                forces = by_seed(results, arm, task, "forces", stage=PRETRAINING)
+            energy = by_seed(results, arm, task, "energy", stage=PRETRAINING)
+            rows.append(
+                (task, arm, estimate_of(energy), *compared(forces, base)[:2])
+            )
     return Table(
-        title="Pre-training tasks, test part",
-        columns=("arm", "task", METRICS["energy"][1], METRICS["forces"][1]),
+        title="Tasks of pre-training, test part",
+        columns=(
+            "task",
+            "arm",
+            METRICS["energy"].words,
+            METRICS["forces"].words,
+            f"force MAE minus that of '{reference}' [95 %]",
+        ),
         rows=tuple(rows),
     )
 
@@ -128,33 +143,24 @@ def downstream_table(
         arms: Names in order.
         reference: Arm that the others are compared with.
     """
-    metric = "forces" if settings.target is None else "target"
     rows: list[tuple[Cell, ...]] = []
     for store in settings.downstream:
         base = downstream_errors(settings, results, reference, store)
         for arm in arms:
-            errors = downstream_errors(settings, results, arm, store)
-            relative = [
-                relative_improvement(a, b)
-                for a, b in zip(errors, base, strict=True)
-                if b > 0
-            ]
+            errors = base
+            if arm != reference:
+                errors = downstream_errors(settings, results, arm, store)
             rows.append(
-                (
-                    store,
-                    arm,
-                    estimate_of(errors),
-                    str(paired_difference(errors, base)),
-                    estimate_of(relative),
-                )
+                (store, metric_words(settings, store), arm, *compared(errors, base))
             )
     return Table(
-        title=f"After fine-tuning, test part ({METRICS[metric][1]})",
+        title="After fine-tuning, test part",
         columns=(
             "set",
+            "quantity",
             "arm",
             "error",
-            f"minus {reference} (95 %)",
+            f"minus '{reference}' [95 %]",
             "improvement, %",
         ),
         rows=tuple(rows),
@@ -164,7 +170,7 @@ def downstream_table(
 def downstream_errors(
     settings: ExperimentSettings, results: Sequence[ArmResult], arm: str, store: str
 ) -> list[float]:
-    """Return the test error of each seed after fine-tuning.
+    """Return the test error of each seed after fine-tuning; NaN where not measured.
 
     Args:
         settings: Says which label is scored.
@@ -172,31 +178,51 @@ def downstream_errors(
         arm: Name.
         store: Name of the set.
     """
-    metric = "forces" if settings.target is None else "target"
-    return by_seed(results, arm, store, metric, stage="fine-tuning", store=store)
+    metric = settings.metric(store)
+    return by_seed(results, arm, store, metric, stage=FINETUNING, store=store)
 
 
-def resolution(
-    settings: ExperimentSettings, results: Sequence[ArmResult], arms: Sequence[str]
+def verdicts(
+    settings: ExperimentSettings, errors: Mapping[str, Mapping[str, list[float]]]
 ) -> tuple[str, ...]:
     """Return one sentence per set about which arm is best, and whether that is certain.
+
+    Args:
+        settings: Names the sets.
+        errors: Errors by seed, by set and arm.
+    """
+    found = []
+    for store in settings.downstream:
+        means = {arm: mean_of(values) for arm, values in errors[store].items()}
+        ranked = sorted((m, arm) for arm, m in means.items() if m == m)
+        if len(ranked) < 2:
+            found.append(f"{store}: nothing could be compared.")
+            continue
+        (best, first), (other, second) = ranked[:2]
+        gap = paired_difference(errors[store][first], errors[store][second])
+        certain = (
+            "more than the spread of the seeds explains"
+            if gap.is_resolved
+            else "a difference that is not resolved with these seeds"
+        )
+        found.append(
+            f"{store}: '{first}' has the smallest {metric_words(settings, store)} "
+            f"({best:.4g}), then '{second}' ({other:.4g}), {certain}."
+        )
+    return tuple(found)
+
+
+def downstream_by_arm(
+    settings: ExperimentSettings, results: Sequence[ArmResult], arms: Sequence[str]
+) -> dict[str, dict[str, list[float]]]:
+    """Return test errors after fine-tuning by seed, by set and arm.
 
     Args:
         settings: Names the sets.
         results: Of all runs.
         arms: Names in order.
     """
-    found = []
-    for store in settings.downstream:
-        errors = {a: downstream_errors(settings, results, a, store) for a in arms}
-        means = {a: sum(e) / len(e) for a, e in errors.items() if e}
-        if len(means) < 2:
-            continue
-        best, second = sorted(means, key=lambda a: means[a])[:2]
-        gap = paired_difference(errors[best], errors[second])
-        certain = "" if gap.is_resolved else "; this is not resolved with these seeds"
-        found.append(
-            f"{store}: the smallest error is that of '{best}' ({means[best]:.4g}), "
-            f"then '{second}' ({means[second]:.4g}){certain}."
-        )
-    return tuple(found) or ("Nothing could be compared.",)
+    return {
+        store: {a: downstream_errors(settings, results, a, store) for a in arms}
+        for store in settings.downstream
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import math
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from io import StringIO
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jmp_calc.files import replacing
-from jmp_train.experiments.arms import ArmResult, is_number
-from jmp_train.experiments.statistics import Estimate, estimate
+from jmp_train.experiments.arms import ArmResult
+from jmp_train.experiments.results import METRICS, NOT_MEASURED, error_of
+from jmp_train.experiments.statistics import Estimate
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Cell = str | float | int | Estimate
 
@@ -31,13 +32,31 @@ class Table:
     """Heads of the columns."""
     rows: tuple[tuple[Cell, ...], ...]
     """Cells."""
+    note: str = ""
+    """A sentence below the table; empty: none."""
 
     def to_markdown(self) -> str:
-        """Return the table as text."""
+        """Return the table as text; columns of numbers are flush right."""
+        sides = [
+            "---:" if any(_is_numeric(row[k]) for row in self.rows) else "---"
+            for k in range(len(self.columns))
+        ]
         lines = [f"### {self.title}", "", "| " + " | ".join(self.columns) + " |"]
-        lines.append("|" + " --- |" * len(self.columns))
+        lines.append("| " + " | ".join(sides) + " |")
         lines += ["| " + " | ".join(map(_text, row)) + " |" for row in self.rows]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(["", self.note] if self.note else [])])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """How the picture of a report is drawn."""
+
+    draw: Callable[[Figure], None]
+    """Draws into an empty figure."""
+    words: str
+    """Caption."""
+    size: tuple[float, float] = (6.8, 3.6)
+    """Width and height, inches."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,8 +69,8 @@ class Report:
     """What the numbers say, and what they cannot resolve, in sentences."""
     tables: tuple[Table, ...]
     """Tables, the main one first."""
-    draw: Callable[[Axes], None] | None = None
-    """Draws the picture; None: none."""
+    picture: Picture | None = None
+    """The picture; None: none."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """More numbers for results.json."""
 
@@ -63,6 +82,7 @@ def write_report(
     *,
     title: str,
     settings: Mapping[str, Any],
+    details: Mapping[str, Any],
 ) -> Path:
     """Write all files and return report.md.
 
@@ -71,21 +91,29 @@ def write_report(
         report: The answer.
         results: All runs, also those no table shows.
         title: Name of the experiment.
-        settings: Plain data: budget, stores, versions.
+        settings: Plain data that the report shows, in words.
+        details: More of it, for results.json only.
     """
+    from jmp_train.plots.style import new_figure, save_figure
+
     out.mkdir(parents=True, exist_ok=True)
     facts = {
         "title": title,
         "question": report.question,
         "settings": dict(settings),
+        **details,
+        "commit": _commit(),
         "findings": list(report.findings),
         "facts": dict(report.facts),
+        "tables": [asdict(table) for table in report.tables],
         "runs": [asdict(result) for result in results],
     }
     _write(out / "results.json", json.dumps(facts, indent=1, default=str) + "\n")
-    _write(out / "curves.csv", _curves(results))
-    if report.draw is not None:
-        _draw(out / "figure.png", report.draw)
+    _write(out / "curves.csv", curves_text(results))
+    if report.picture is not None:
+        figure = new_figure(*report.picture.size)
+        report.picture.draw(figure)
+        save_figure(figure, out / "figure.png")
     _write(out / "report.md", _markdown(report, results, title, settings))
     return out / "report.md"
 
@@ -96,10 +124,13 @@ def _markdown(
     title: str,
     settings: Mapping[str, Any],
 ) -> str:
-    parts = [f"# {title}", report.question]
-    parts += [f"- {finding}" for finding in report.findings]
-    if report.draw is not None:
-        parts.append("![figure](figure.png)")
+    parts = [f"# {title}", f"**{report.question}**"]
+    failures = [f"FAILED: {r.name}, seed {r.seed}: {r.problem}" for r in results]
+    failed = [text for text, r in zip(failures, results, strict=True) if r.problem]
+    parts.append("\n".join(f"- {line}" for line in (*failed, *report.findings)))
+    if report.picture is not None:
+        parts.append(f"![{report.picture.words}](figure.png)")
+        parts.append(f"*{report.picture.words}*")
     parts += [table.to_markdown() for table in report.tables]
     parts.append(runs_table(results).to_markdown())
     parts.append("### Settings")
@@ -113,126 +144,91 @@ def runs_table(results: Sequence[ArmResult]) -> Table:
     Args:
         results: All runs.
     """
+    has_gpu = any(r.gpu_memory_GB is not None for r in results)
     return Table(
         title="Runs",
         columns=(
             "arm",
+            "stage",
+            "set",
             "seed",
             "training systems",
             "parameters",
             "steps",
             "hours",
-            "device",
+            *(("GPU memory, GB",) if has_gpu else ()),
+            "end",
         ),
         rows=tuple(
             (
                 r.name,
+                r.tags.get("stage", "training"),
+                r.tags.get("store", "all"),
                 r.seed,
-                r.n_systems,
-                r.n_parameters,
-                r.n_steps,
-                f"{r.seconds / 3600:.3f}",
-                r.device,
+                f"{r.n_systems:,}",
+                f"{r.n_parameters:,}",
+                f"{r.n_steps:,}",
+                f"{r.seconds / 3600:.4f}",
+                *((_memory(r),) if has_gpu else ()),
+                "failed" if r.problem else "done",
             )
             for r in results
         ),
+        note="Hours are those of training steps, without validation, on: "
+        + "; ".join(dict.fromkeys(r.device for r in results if r.device))
+        + ".",
     )
 
 
-METRICS: dict[str, tuple[str, str, float]] = {
-    "energy": ("energy_mae_meV_per_atom", "energy MAE, meV/atom", 1.0),
-    "forces": ("force_mae_eV_per_A", "force MAE, meV/Å", 1000.0),
-    "target": ("target_mae", "target MAE", 1.0),
-}
-"""Errors by short name: key of ``TaskErrors``, words with the unit, factor."""
+def _memory(result: ArmResult) -> str:
+    memory = result.gpu_memory_GB
+    return NOT_MEASURED if memory is None else f"{memory:.2f}"
 
 
-def error_of(errors: Mapping[str, Any], metric: str) -> float:
-    """Return one error of a task in the unit of ``METRICS``; NaN if not measured.
-
-    Args:
-        errors: Of one task.
-        metric: Key of ``METRICS``.
-    """
-    key, _, factor = METRICS[metric]
-    value = errors.get(key)
-    return factor * float(value) if is_number(value) else math.nan  # type: ignore[arg-type]  # a number
-
-
-def by_seed(
-    results: Sequence[ArmResult], name: str, task: str, metric: str, **tags: Any
-) -> list[float]:
-    """Return the test errors of an arm, one per seed, in order of the seeds.
+def curves_text(results: Sequence[ArmResult]) -> str:
+    """Return the validations of all runs as comma-separated values.
 
     Args:
         results: All runs.
-        name: Name of the arm.
-        task: Task that is scored.
-        metric: Key of ``METRICS``.
-        tags: Only runs with these tags.
     """
-    chosen = sorted(
-        (r for r in results if r.name == name and _has_tags(r, tags)),
-        key=lambda r: r.seed,
-    )
-    return [error_of(r.errors[task], metric) for r in chosen if task in r.errors]
-
-
-def estimate_of(values: Sequence[float]) -> Cell:
-    """Return mean ± spread, or "not measured".
-
-    Args:
-        values: One per seed; NaN where not measured.
-    """
-    finite = [value for value in values if math.isfinite(value)]
-    return estimate(finite) if finite else "not measured"
-
-
-def steps_to_reach(
-    result: ArmResult, task: str, metric: str, error: float
-) -> int | None:
-    """Return the first validation that is at least as good; None: never.
-
-    Args:
-        result: A run.
-        task: Task that is scored.
-        metric: Key of ``METRICS``.
-        error: Error to reach, in the unit of ``METRICS``.
-    """
-    for point in result.curve:
-        if error_of(point["tasks"].get(task, {}), metric) <= error:
-            return int(point["step"])
-    return None
-
-
-def _has_tags(result: ArmResult, tags: Mapping[str, Any]) -> bool:
-    return all(result.tags.get(key) == value for key, value in tags.items())
-
-
-def _curves(results: Sequence[ArmResult]) -> str:
     text = StringIO()
-    writer = csv.writer(text)
+    writer = csv.writer(text, lineterminator="\n")
     names = list(METRICS)
     writer.writerow(
-        ["arm", "seed", "step", "task", *(METRICS[name][1] for name in names)]
+        ["arm", "stage", "set", "n_train", "seed", "step", "task"]
+        + [METRICS[name].words for name in names]
     )
-    for result in results:
-        for point in result.curve:
+    for r in results:
+        for point in r.curve:
             for task, errors in point["tasks"].items():
-                values = [error_of(errors, name) for name in names]
                 writer.writerow(
-                    [result.name, result.seed, point["step"], task, *values]
+                    [
+                        r.name,
+                        r.tags.get("stage", "training"),
+                        r.tags.get("store", ""),
+                        r.n_systems,
+                        r.seed,
+                        point["step"],
+                        task,
+                        *(error_of(errors, name) for name in names),
+                    ]
                 )
     return text.getvalue()
 
 
-def _draw(path: Path, draw: Callable[[Axes], None]) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    draw(figure.subplots())
-    with replacing(path) as new:
-        figure.savefig(new, dpi=160, format="png")
+def _commit() -> str | None:
+    """Return the commit of the code, if it runs from a working tree."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parent,
+        )
+    except OSError:
+        return None
+    return found.stdout.strip() or None
 
 
 def _write(path: Path, text: str) -> None:
@@ -241,4 +237,12 @@ def _write(path: Path, text: str) -> None:
 
 
 def _text(cell: Cell) -> str:
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+    if isinstance(cell, float):
+        return f"{cell:.4g}" if cell == cell else NOT_MEASURED
+    return str(cell)
+
+
+def _is_numeric(cell: Cell) -> bool:
+    if not isinstance(cell, str):
+        return True
+    return cell.replace(",", "").replace(".", "").replace("-", "").isdecimal()

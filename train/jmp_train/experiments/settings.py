@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from jmp_calc.errors import ArgumentError, did_you_mean
-from jmp_calc.models.config import NANO, SIZES, GraphRules, ModelConfig, S
 from jmp_train.config import (
     DataConfig,
     OptimConfig,
@@ -15,71 +15,17 @@ from jmp_train.config import (
     TaskConfig,
     TrainConfig,
 )
+from jmp_train.data.header import read_header
+from jmp_train.data.store import store_path
+from jmp_train.experiments.budgets import Budget
+from jmp_train.normalize import TaskStatistics
 from jmp_train.recipes.nano import GRAPH
-from jmp_train.recipes.smoke import TINY
 
+if TYPE_CHECKING:
+    from jmp_calc.models.config import GraphRules, ModelConfig
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Budget:
-    """How much each run of an experiment may cost; the same for all of its arms."""
-
-    pretrain_steps: int
-    """Optimizer steps of a pre-training."""
-    finetune_steps: int
-    """Optimizer steps of a fine-tuning."""
-    n_train: tuple[int, ...]
-    """Training systems of a learning curve; 0: all that there are."""
-    model: ModelConfig
-    """Network of runs that start at random."""
-    sizes: dict[str, ModelConfig]
-    """Networks of a scaling experiment by name."""
-    seeds: int
-    """Repeats."""
-    evaluate_systems: int
-    """Systems of each task in a validation."""
-    md_steps: int
-    """Steps of a simulation at constant energy."""
-    max_atoms: int = 96
-    """Atoms of a batch."""
-
-
-_MIDDLE = replace(NANO, emb_size_edge=64, emb_size_atom=48)
-
-BUDGETS: dict[str, Budget] = {
-    "smoke": Budget(
-        pretrain_steps=6,
-        finetune_steps=6,
-        n_train=(16,),
-        model=TINY,
-        sizes={"tiny": TINY, "tiny-2": replace(TINY, emb_size_edge=24)},
-        seeds=1,
-        evaluate_systems=4,
-        md_steps=20,
-        max_atoms=64,
-    ),
-    "small": Budget(
-        pretrain_steps=1000,
-        finetune_steps=600,
-        n_train=(50, 200, 0),
-        model=NANO,
-        sizes={"tiny": TINY, "middle": _MIDDLE, "nano": NANO},
-        seeds=3,
-        evaluate_systems=64,
-        md_steps=2000,
-    ),
-    "full": Budget(
-        pretrain_steps=200_000,
-        finetune_steps=20_000,
-        n_train=(100, 1000, 10_000, 0),
-        model=S,
-        sizes=SIZES,
-        seeds=3,
-        evaluate_systems=1000,
-        md_steps=20_000,
-        max_atoms=512,
-    ),
-}
-"""Budgets by name: minutes on two cores, hours on two cores, days on a GPU."""
+Equal = Literal["steps", "epochs"]
+"""What the arms of E3 have in common."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,8 +48,10 @@ class ExperimentSettings:
     """Repeats of each arm."""
     target: str | None = None
     """Label that is fine-tuned on; None: energy and forces."""
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train."""
+    equal: Equal = "steps"
+    """What the arms of E3 have in common: optimizer steps or passes over the data."""
 
     def __post_init__(self) -> None:
         """Check that there is something to train on."""
@@ -114,48 +62,51 @@ class ExperimentSettings:
                 "name at least one store to fine-tune on (--downstream)"
             )
 
+    def header(self, store: str) -> dict[str, Any]:
+        """Return the header of the training part of a set.
 
-def budget_named(name: str) -> Budget:
-    """Return a budget.
+        Args:
+            store: Name of the set.
+
+        Raises:
+            DataError: If there is no such store.
+        """
+        return read_header(store_path(self.stores, store, "train"))
+
+    def metric(self, store: str) -> str:
+        """Return the short name of the error that is scored on a downstream set.
+
+        Args:
+            store: Name of the set.
+
+        Returns:
+            ``target`` if one is asked for, else ``forces`` or, without such labels,
+            ``energy``.
+
+        Raises:
+            ArgumentError: If the set does not have the target.
+        """
+        statistics = TaskStatistics.from_json(self.header(store)["statistics"])
+        if self.target is None:
+            return "forces" if statistics.force_rms else "energy"
+        if self.target not in statistics.targets:
+            raise ArgumentError(
+                f"the set {store!r} has no label {self.target!r}; it has "
+                f"{', '.join(statistics.targets) or 'no targets'}"
+                + did_you_mean(self.target, statistics.targets)
+            )
+        return "target"
+
+
+def target_unit(settings: ExperimentSettings, store: str) -> str:
+    """Return the unit of the label that is fine-tuned on; empty if not stated.
 
     Args:
-        name: Key of ``BUDGETS``.
-
-    Raises:
-        ArgumentError: If there is none of that name.
+        settings: Names the label.
+        store: Name of the set.
     """
-    if name not in BUDGETS:
-        raise ArgumentError(
-            f"unknown budget {name!r}; choose from {', '.join(BUDGETS)}"
-            + did_you_mean(name, BUDGETS)
-        )
-    return BUDGETS[name]
-
-
-def task_for(
-    settings: ExperimentSettings,
-    store: str,
-    *,
-    graph: GraphRules = GRAPH,
-    is_downstream: bool = True,
-) -> TaskConfig:
-    """Return the task of a store.
-
-    Args:
-        settings: Says which label is fine-tuned on.
-        store: Name of the store.
-        graph: Graph rules.
-        is_downstream: Whether the label of the experiment is meant.
-    """
-    if settings.target is not None and is_downstream:
-        return TaskConfig(
-            name=store,
-            graph=graph,
-            kind="scalar",
-            forces=None,
-            target=settings.target,
-        )
-    return TaskConfig(name=store, graph=graph)
+    units = settings.header(store).get("units", {}).get("targets", {})
+    return str(units.get(settings.target, ""))
 
 
 def pretraining_config(
@@ -169,28 +120,30 @@ def pretraining_config(
         seed: Seed of the run.
     """
     budget = settings.budget
+    forces = budget.pretrain_forces
+    steps = budget.pretrain_steps
     return TrainConfig(
         name="model",
         data=DataConfig(
             stores=settings.stores,
             tasks=tuple(
-                task_for(settings, store, is_downstream=False)
+                TaskConfig(name=store, graph=GRAPH, forces=forces)
                 for store in settings.pretraining
             ),
             max_atoms=budget.max_atoms,
-            graph_cache=2000,
+            graph_cache=_CACHE,
         ),
-        model=budget.model,
-        optim=_optim(budget.pretrain_steps, peak=2e-3),
+        model=replace(budget.model, has_direct_forces=forces == "direct"),
+        optim=_optim(steps, peak=budget.pretrain_rate),
         out=settings.out / "runs" / name / f"seed{seed}",
-        max_steps=budget.pretrain_steps,
+        max_steps=steps,
         seed=seed,
-        device=settings.device,  # type: ignore[arg-type]  # checked by the CLI
-        evaluate_every=max(budget.pretrain_steps // 4, 1),
+        device=settings.device,
+        evaluate_every=max(steps // 4, 1),
         evaluate_systems=budget.evaluate_systems,
         scale_batches=2,
-        checkpoint_every=max(budget.pretrain_steps // 4, 1),
-        log_every=max(budget.pretrain_steps // 100, 1),
+        checkpoint_every=max(steps // 4, 1),
+        log_every=max(steps // 100, 1),
     )
 
 
@@ -200,64 +153,93 @@ def finetuning_config(
     seed: int,
     *,
     store: str,
-    stores: Path | None = None,
     start: StartConfig | None = None,
 ) -> TrainConfig:
     """Return a training on one store, from random or given weights.
 
-    Both kinds of arm get the same steps, batches and schedule.
+    Every kind of arm gets the same steps, batches and schedule. The weights that count
+    are those with the best validation.
 
     Args:
         settings: Data and budget.
         name: Folder of the arm below ``settings.out``.
         seed: Seed of the run.
-        store: Name of the store.
-        stores: Folder of that store; None: that of the settings.
+        store: Name of the set.
         start: Trained weights; None: random ones.
     """
     budget = settings.budget
-    task = task_for(settings, store)
-    model = budget.model
-    if start is not None and start.weights:
-        model, graph = network_of(start.weights)
-        task = replace(task, graph=graph)
-    is_scalar = settings.target is not None
+    metric = settings.metric(store)
+    task = TaskConfig(name=store, graph=GRAPH)
+    if metric == "target":
+        task = replace(task, kind="scalar", forces=None, target=settings.target)
+    elif metric == "energy":
+        task = replace(task, forces=None)
+    steps = budget.finetune_steps
     return TrainConfig(
         name="model",
         data=DataConfig(
-            stores=stores or settings.stores,
+            stores=settings.stores,
             tasks=(task,),
             max_atoms=budget.max_atoms,
-            graph_cache=2000,
+            graph_cache=_CACHE,
         ),
-        model=model,
-        optim=_optim(budget.finetune_steps, peak=1e-3),
+        model=budget.model,
+        optim=_optim(steps, peak=budget.finetune_rate),
         out=settings.out / "runs" / name / f"seed{seed}",
         start=start,
-        stopping=StoppingConfig(
-            monitor="target" if is_scalar else "forces", patience=None
-        ),
-        max_steps=budget.finetune_steps,
+        stopping=StoppingConfig(monitor=metric, patience=None),
+        max_steps=steps,
         seed=seed,
-        device=settings.device,  # type: ignore[arg-type]  # checked by the CLI
-        evaluate_every=max(budget.finetune_steps // 10, 1),
+        device=settings.device,
+        evaluate_every=max(steps // 10, 1),
         evaluate_systems=budget.evaluate_systems,
-        scale_batches=2 if start is None else 0,
-        checkpoint_every=max(budget.finetune_steps // 2, 1),
-        log_every=max(budget.finetune_steps // 100, 1),
+        scale_batches=2,
+        checkpoint_every=max(steps // 2, 1),
+        log_every=max(steps // 100, 1),
     )
 
 
-def network_of(weights: str) -> tuple[ModelConfig, GraphRules]:
-    """Return the network of trained weights and the graphs of their first head.
+def with_network(
+    config: TrainConfig, model: ModelConfig, graph: GraphRules
+) -> TrainConfig:
+    """Return a run on one set with another network and its kind of graphs.
 
     Args:
-        weights: Name or file, as for ``load_model``.
+        config: Of a run.
+        model: Network; a force branch that the task does not need is left out.
+        graph: Graphs of the task.
+    """
+    tasks = tuple(replace(task, graph=graph) for task in config.data.tasks)
+    is_direct = config.forces == "direct"
+    return replace(
+        config,
+        model=replace(model, has_direct_forces=is_direct),
+        data=replace(config.data, tasks=tasks),
+    )
+
+
+def network_of(settings: ExperimentSettings, store: str) -> tuple[Any, Any]:
+    """Return the network of the trained weights, and graphs that they know.
+
+    The graphs are those of the head whose domain is that of the set, or of the first
+    one.
+
+    Args:
+        settings: Names the weights.
+        store: Name of the set.
+
+    Returns:
+        A ``ModelConfig`` and ``GraphRules``.
     """
     from jmp_calc.pretrained import load_model
 
-    model = load_model(weights)
-    return model.config, next(iter(model.heads.values())).graph
+    model = load_model(settings.weights)
+    domain = settings.header(store).get("domain")
+    heads = sorted(model.heads.values(), key=lambda head: head.domain != domain)
+    return model.config, heads[0].graph
+
+
+_CACHE = 2000
 
 
 def _optim(steps: int, *, peak: float) -> OptimConfig:

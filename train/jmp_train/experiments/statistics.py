@@ -13,8 +13,10 @@ from jmp_calc.errors import ArgumentError
 
 CONFIDENCE = 0.95
 """Level of every interval."""
+RESAMPLES = 2000
+"""Draws of a bootstrap."""
 
-_RESAMPLES = 10_000
+_CHUNK = 2_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +33,7 @@ class Estimate:
     def __str__(self) -> str:
         if self.n < 2:
             return f"{self.mean:.4g} (1 seed)"
-        return f"{self.mean:.4g} ± {self.std:.2g}"
+        return f"{self.mean:.4g} ± {self.std:.2g} ({self.n} seeds)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +41,7 @@ class Interval:
     """A difference and the interval that holds it with 95 % confidence."""
 
     mean: float
-    """Mean difference."""
+    """Mean difference; NaN if there is nothing to compare."""
     low: float
     """Lower end; NaN if there are too few values to say."""
     high: float
@@ -51,8 +53,10 @@ class Interval:
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
+        if math.isnan(self.mean):
+            return "not measured"
         if math.isnan(self.low):
-            return f"{self.mean:+.3g} (too few repeats for an interval)"
+            return f"{self.mean:+.3g} (one pair, no interval)"
         verdict = "" if self.is_resolved else ", not resolved"
         return f"{self.mean:+.3g} [{self.low:+.3g}, {self.high:+.3g}]{verdict}"
 
@@ -78,39 +82,43 @@ def relative_improvement(error: float, reference: float) -> float:
 
     Args:
         error: Of the arm in question.
-        reference: Of the arm that it is compared with, not zero.
+        reference: Of the arm that it is compared with.
+
+    Returns:
+        NaN if either was not measured or the reference is zero.
 
     Source:
         Training specification, section 7: 100 (1 - MAE_A / MAE_B).
     """
-    return 100.0 * (1.0 - error / reference)
+    return 100.0 * (1.0 - error / reference) if reference else math.nan
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Interval:
     """Return the mean of first - second over pairs, with Student's interval.
+
+    Pairs of which one value was not measured (NaN) are left out.
 
     Args:
         first: One value per seed.
         second: The values of the same seeds.
 
     Raises:
-        ArgumentError: If the lengths differ or there are no values.
+        ArgumentError: If the lengths differ.
     """
-    if len(first) != len(second) or not first:
+    if len(first) != len(second):
         raise ArgumentError(
             f"{len(first)} values cannot be paired with {len(second)}; give one of "
             "each per seed"
         )
-    difference = np.asarray(first, dtype=np.float64) - np.asarray(second)
+    difference = np.asarray(first, dtype=np.float64) - np.asarray(second, np.float64)
+    difference = difference[np.isfinite(difference)]
+    if len(difference) == 0:
+        return Interval(mean=math.nan, low=math.nan, high=math.nan)
     mean = float(difference.mean())
     if len(difference) < 2:
         return Interval(mean=mean, low=math.nan, high=math.nan)
-    from scipy.stats import t
-
-    half = float(
-        t.ppf((1 + CONFIDENCE) / 2, len(difference) - 1)
-        * difference.std(ddof=1)
-        / math.sqrt(len(difference))
+    half = _student(len(difference) - 1) * float(
+        difference.std(ddof=1) / math.sqrt(len(difference))
     )
     return Interval(mean=mean, low=mean - half, high=mean + half)
 
@@ -123,6 +131,8 @@ def difference_in_differences(
 ) -> Interval:
     """Return how much more a change helps inside a group than outside, bootstrapped.
 
+    Systems that were not measured (NaN) are left out.
+
     Args:
         inside: Absolute errors of the systems of the group, before and after.
         outside: Those of all other systems.
@@ -133,26 +143,30 @@ def difference_in_differences(
         interval over resampled systems; NaN ends if a group has fewer than two.
     """
     gains = [np.asarray(pair[0]) - np.asarray(pair[1]) for pair in (inside, outside)]
-    if min(len(gain) for gain in gains) == 0:
+    gains = [gain[np.isfinite(gain)] for gain in gains]
+    if min(map(len, gains)) == 0:
         return Interval(mean=math.nan, low=math.nan, high=math.nan)
     mean = float(gains[0].mean() - gains[1].mean())
-    if min(len(gain) for gain in gains) < 2:
+    if min(map(len, gains)) < 2:
         return Interval(mean=mean, low=math.nan, high=math.nan)
     generator = np.random.default_rng(seed)
-    drawn = [
-        np.array(
-            [
-                generator.choice(gain, len(gain)).mean()
-                for _ in range(_RESAMPLES // 10 if len(gain) > 1000 else _RESAMPLES)
-            ]
-        )
-        for gain in gains
-    ]
-    n = min(len(means) for means in drawn)
+    means = [_resampled_means(gain, generator) for gain in gains]
     low, high = np.quantile(
-        drawn[0][:n] - drawn[1][:n], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+        means[0] - means[1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
     )
     return Interval(mean=mean, low=float(low), high=float(high))
+
+
+def _resampled_means(
+    values: Float[np.ndarray, " values"], generator: np.random.Generator
+) -> Float[np.ndarray, " resamples"]:
+    means = np.empty(RESAMPLES)
+    step = max(1, _CHUNK // len(values))
+    for first in range(0, RESAMPLES, step):
+        n = min(step, RESAMPLES - first)
+        drawn = generator.integers(len(values), size=(n, len(values)))
+        means[first : first + n] = values[drawn].mean(axis=1)
+    return means
 
 
 def frechet_distance(
@@ -168,31 +182,102 @@ def frechet_distance(
         Dowson and Landau, J. Multivar. Anal. 12, 450 (1982).
     """
     means = [cloud.mean(axis=0) for cloud in (first, second)]
-    covariances = [
-        np.cov(cloud, rowvar=False)
-        if len(cloud) > 1
-        else np.zeros((cloud.shape[1],) * 2)
-        for cloud in (first, second)
-    ]
+    covariances = [_covariance(cloud) for cloud in (first, second)]
     # trace of the root of C1 C2, which has the eigenvalues of the symmetric form below
-    values, vectors = np.linalg.eigh(np.atleast_2d(covariances[0]))
+    values, vectors = np.linalg.eigh(covariances[0])
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
-    mixed = np.linalg.eigvalsh(root @ np.atleast_2d(covariances[1]) @ root)
-    trace = sum(float(np.trace(np.atleast_2d(c))) for c in covariances)
+    mixed = np.linalg.eigvalsh(root @ covariances[1] @ root)
+    trace = sum(float(np.trace(c)) for c in covariances)
     gap = float(np.square(means[0] - means[1]).sum())
     return max(gap + trace - 2 * float(np.sqrt(mixed.clip(min=0)).sum()), 0.0)
 
 
-def power_law(
-    sizes: Sequence[float], errors: Sequence[float]
-) -> tuple[float, float] | None:
-    """Return (a, b) of the fit error = a size^-b in logarithms; None below 2 sizes.
+def _covariance(cloud: Float[np.ndarray, "systems dim"]) -> Float[np.ndarray, "a a"]:
+    if len(cloud) < 2:
+        return np.zeros((cloud.shape[1],) * 2)
+    return np.asarray(np.atleast_2d(np.cov(cloud, rowvar=False)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PowerLaw:
+    """The fit error = factor size^-exponent, a straight line in logarithms."""
+
+    factor: float
+    """Error at size 1."""
+    exponent: float
+    """How steeply the error falls."""
+    spread: float
+    """Standard error of the exponent; NaN with fewer than three points."""
+    scatter: float
+    """Standard deviation of the points about the line, in natural logarithms; NaN with
+    fewer than three points."""
+    center: float
+    """Mean of the logarithms of the sizes."""
+    width: float
+    """Root of the sum of squares about it."""
+    n: int
+    """Points."""
+
+    def at(self, sizes: Float[np.ndarray, " sizes"]) -> Float[np.ndarray, " sizes"]:
+        """Return the fitted errors.
+
+        Args:
+            sizes: Positive.
+        """
+        return np.asarray(self.factor * np.asarray(sizes) ** -self.exponent)
+
+    def band(
+        self, sizes: Float[np.ndarray, " sizes"]
+    ) -> tuple[Float[np.ndarray, " sizes"], Float[np.ndarray, " sizes"]] | None:
+        """Return the ends of the 95 % band of the line; None with too few points.
+
+        Args:
+            sizes: Positive.
+        """
+        if self.n < 3:
+            return None
+        away = (np.log(sizes) - self.center) / self.width
+        half = _student(self.n - 2) * self.scatter * np.sqrt(1 / self.n + away**2)
+        line = self.at(sizes)
+        return line * np.exp(-half), line * np.exp(half)
+
+    def __str__(self) -> str:
+        if self.n < 3:
+            return f"error ∝ n^{-self.exponent:.2g} (two points, no interval)"
+        half = _student(self.n - 2) * self.spread
+        return f"error ∝ n^({-self.exponent:.2g} ± {half:.2g})"
+
+
+def power_law(sizes: Sequence[float], errors: Sequence[float]) -> PowerLaw | None:
+    """Fit error = factor size^-exponent; None with fewer than two sizes.
 
     Args:
-        sizes: Such as parameters or training systems, positive.
-        errors: Positive.
+        sizes: Such as parameters or training systems, positive; seeds repeat a size.
+        errors: Of each; those that are not positive or not measured are left out.
     """
-    if len(set(sizes)) < 2 or min(errors) <= 0:
+    pairs = [(s, e) for s, e in zip(sizes, errors, strict=True) if e > 0 and e < np.inf]
+    if len({s for s, _ in pairs}) < 2:
         return None
-    slope, intercept = np.polyfit(np.log(sizes), np.log(errors), 1)
-    return float(np.exp(intercept)), float(-slope)
+    x, y = np.log(np.array(pairs, dtype=np.float64)).T
+    slope, intercept = np.polyfit(x, y, 1)
+    width = float(np.sqrt(np.square(x - x.mean()).sum()))
+    scatter = math.nan
+    if len(x) > 2:
+        left = y - (slope * x + intercept)
+        scatter = float(np.sqrt(np.square(left).sum() / (len(x) - 2)))
+    return PowerLaw(
+        factor=float(np.exp(intercept)),
+        exponent=float(-slope),
+        spread=scatter / width,
+        scatter=scatter,
+        center=float(x.mean()),
+        width=width,
+        n=len(x),
+    )
+
+
+def _student(freedom: int) -> float:
+    """Return the two-sided quantile of Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + CONFIDENCE) / 2, freedom))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from jmp_train.data.header import read_header
 from jmp_train.data.store import Store, StoreWriter, store_path
 from jmp_train.normalize import StatisticsAccumulator
 
-_COUNTED = ("format", "version", "n_systems", "fingerprint", "pair_cutoff", "shards")
+COPIED = "copied"
+"""Key in the header of a copy: what was copied."""
 
 
 def copy_systems(store: Store, systems: Sequence[int], path: Path) -> Path:
@@ -19,18 +22,24 @@ def copy_systems(store: Store, systems: Sequence[int], path: Path) -> Path:
     Args:
         store: Where they are.
         systems: Their numbers, in the order wanted.
-        path: The new store.
+        path: The new store; another one of that name is replaced.
     """
-    if path.exists():
+    numbers = np.asarray(systems, dtype="<i8")
+    copied = {
+        "from": store.header["fingerprint"],
+        "systems": hashlib.sha256(numbers.tobytes()).hexdigest(),
+    }
+    if path.exists() and read_header(path).get(COPIED) == copied:
         return path
+    path.parent.mkdir(parents=True, exist_ok=True)
     statistics = StatisticsAccumulator()
     with StoreWriter(path) as writer:
-        for system in systems:
-            sample = store[int(system)]
+        for system in numbers.tolist():
+            sample = store[system]
             writer.add(sample)
             statistics.add(sample)
-        facts = {k: v for k, v in store.header.items() if k not in _COUNTED}
-        writer.finish(facts | {"statistics": statistics.finish().to_json()})
+        measured = statistics.finish().to_json()
+        writer.finish({**store.header, "statistics": measured, COPIED: copied})
     return path
 
 
@@ -53,10 +62,13 @@ def smaller_stores(
     if not n_train or n_train >= len(train):
         return stores
     folder = out / f"{name}-{n_train}-seed{seed}"
+    limits = {"train": n_train, "val": max(n_train // 10, 4)}
     for split in ("train", "val", "test"):
-        store = Store(store_path(stores, name, split))
-        limit = {"train": n_train, "val": max(n_train // 10, 4)}.get(split, len(store))
-        order = np.random.default_rng(seed).permutation(len(store))
-        chosen = np.sort(order[: min(limit, len(store))])
-        copy_systems(store, chosen.tolist(), store_path(folder, name, split))
+        place = store_path(stores, name, split)
+        if split != "train" and not place.is_dir():
+            continue
+        store = Store(place)
+        n = min(limits.get(split, len(store)), len(store))
+        chosen = np.random.default_rng(seed).permutation(len(store))[:n]
+        copy_systems(store, np.sort(chosen).tolist(), store_path(folder, name, split))
     return folder

@@ -6,65 +6,52 @@ from collections.abc import Sequence
 
 from jmp_train.config import StartConfig
 from jmp_train.experiments.arms import Announce, Arm, ArmResult
-from jmp_train.experiments.experiment import Experiment, seeds_of
+from jmp_train.experiments.experiment import Experiment
+from jmp_train.experiments.learning_curve import (
+    SCRATCH,
+    Starts,
+    curve_arms,
+    curve_picture,
+    curve_table,
+    gain_words,
+    gains_of,
+)
 from jmp_train.experiments.measure import pooled_features, read_samples
-from jmp_train.experiments.report import (
-    METRICS,
-    Cell,
-    Report,
-    Table,
-    by_seed,
-    estimate_of,
-)
-from jmp_train.experiments.settings import (
-    ExperimentSettings,
-    finetuning_config,
-    network_of,
-)
-from jmp_train.experiments.statistics import (
-    frechet_distance,
-    paired_difference,
-    relative_improvement,
-)
+from jmp_train.experiments.report import Report, Table
+from jmp_train.experiments.scratch_vs_pretrained import FROZEN_PARTS
+from jmp_train.experiments.settings import ExperimentSettings, network_of
+from jmp_train.experiments.statistics import frechet_distance
 from jmp_train.groups import layer_factors
 
 _QUESTION = (
     "Does starting from trained weights help on a set from another domain, and how far "
     "is that set from those of pre-training?"
 )
-ARMS = ("scratch", "pre-trained", "pre-trained, rates by layer", "frozen backbone")
+ARMS = (SCRATCH, "pre-trained", "pre-trained, rates by layer", "frozen backbone")
 """Arms in the order of the tables."""
+FEATURE_SYSTEMS = 64
+"""Least number of systems whose features are compared."""
 
 
-def _start(settings: ExperimentSettings, arm: str) -> StartConfig | None:
-    if arm == "scratch":
-        return None
-    model, _ = network_of(settings.weights)
-    return StartConfig(
-        weights=settings.weights,
-        frozen=("backbone", "embedding") if arm == "frozen backbone" else (),
-        layer_rates=(
-            layer_factors(model.num_blocks) if arm.endswith("rates by layer") else ()
-        ),
+def _starts(settings: ExperimentSettings) -> Starts:
+    weights = settings.weights
+    model, _ = network_of(settings, settings.downstream[0])
+    starts = (
+        None,
+        StartConfig(weights=weights),
+        StartConfig(weights=weights, layer_rates=layer_factors(model.num_blocks)),
+        StartConfig(weights=weights, frozen=FROZEN_PARTS),
     )
+    return dict(zip(ARMS, starts, strict=True))
 
 
 def build_arms(settings: ExperimentSettings) -> list[Arm]:
-    """Return all runs.
+    """Return all runs: set x number of training systems x seed x arm.
 
     Args:
         settings: Data and budget.
     """
-    arms = []
-    for store in settings.downstream:
-        for seed in seeds_of(settings):
-            for arm in ARMS:
-                folder = f"{store}-{arm.replace(', ', '-').replace(' ', '-')}"
-                config = finetuning_config(
-                    settings, folder, seed, store=store, start=_start(settings, arm)
-                )
-                arms.append(Arm(name=arm, config=config, tags={"store": store}))
-    return arms
+    return curve_arms(settings, _starts(settings))
 
 
 def summarise(
@@ -77,66 +64,36 @@ def summarise(
         results: Of all runs.
         announce: Hears what is measured.
     """
-    metric = "forces" if settings.target is None else "target"
-    rows: list[tuple[Cell, ...]] = []
-    gains: list[float] = []
-    for store in settings.downstream:
-        scratch = by_seed(results, "scratch", store, metric, store=store)
-        for arm in ARMS:
-            errors = by_seed(results, arm, store, metric, store=store)
-            relative = [
-                relative_improvement(a, b)
-                for a, b in zip(errors, scratch, strict=True)
-                if b > 0
-            ]
-            gains += relative if arm == "pre-trained" else []
-            rows.append(
-                (
-                    store,
-                    arm,
-                    estimate_of(errors),
-                    str(paired_difference(errors, scratch)),
-                    estimate_of(relative),
-                )
-            )
+    gains = {arm: gains_of(settings, results, arm) for arm in ARMS[1:]}
+    findings = [gain_words(gains[arm], arm) for arm in ARMS[1:]]
+    if not settings.pretraining:
+        findings.append(
+            "Name the sets of the pre-training with --pretraining to see how far the "
+            "set is from them."
+        )
+    tables = [curve_table(settings, results, ARMS)]
+    if settings.pretraining:
+        tables.append(_distances(settings, announce))
     return Report(
         question=_QUESTION,
-        findings=(
-            f"Pre-training lowers the test error by {sum(gains) / len(gains):.1f} % on "
-            "average over sets and seeds."
-            if gains
-            else "Nothing was measured.",
-            "Distances are those of the features of the untouched trained weights, "
-            "averaged over the atoms of a system; 0 means the same mean and spread.",
-        ),
-        tables=(
-            Table(
-                title=f"Test error ({METRICS[metric][1]})",
-                columns=(
-                    "set",
-                    "arm",
-                    "error",
-                    "minus scratch (95 %)",
-                    "improvement, %",
-                ),
-                rows=tuple(rows),
-            ),
-            _distances(settings, announce),
-        ),
+        findings=tuple(findings),
+        tables=tuple(tables),
+        picture=curve_picture(settings, results, ARMS),
+        facts={"improvement_percent": gains},
     )
 
 
 def _distances(settings: ExperimentSettings, announce: Announce) -> Table:
-    limit = max(settings.budget.evaluate_systems, 8)
-    names = dict.fromkeys((*settings.pretraining, *settings.downstream))
+    limit = max(settings.budget.evaluate_systems, FEATURE_SYSTEMS)
     features = {}
-    for name in names:
-        announce(f"{name}: features")
+    for name in dict.fromkeys((*settings.pretraining, *settings.downstream)):
+        announce(f"features of {name}")
         samples = read_samples(settings.stores, name, "train", limit)
         features[name] = pooled_features(settings.weights, samples)
+    counts = ", ".join(f"{name} {len(cloud)}" for name, cloud in features.items())
     return Table(
-        title=f"Squared Fréchet distance of pooled features ({limit} systems each)",
-        columns=("set", *settings.pretraining),
+        title="Squared Fréchet distance of pooled features",
+        columns=("set", *(f"from {name}" for name in settings.pretraining)),
         rows=tuple(
             (
                 store,
@@ -147,6 +104,9 @@ def _distances(settings: ExperimentSettings, announce: Announce) -> Table:
             )
             for store in settings.downstream
         ),
+        note=f"Features of {settings.weights} before any fine-tuning, averaged over the "
+        "atoms of a system; 0 means the same mean and spread, and smaller samples look "
+        f"farther apart. Systems: {counts}.",
     )
 
 

@@ -160,10 +160,10 @@ class ErrorMeter:
     def _errors_of(self, key: Key, sums: Mapping[str, float]) -> TaskErrors:
         spec = self._heads[key[0]]
 
-        def mean(name: str, count: str, factor: float = 1) -> float:
+        def mean(name: str, count: str, factor: float = 1.0) -> float:
             return factor * sums[name] / sums[count] if sums[count] else NAN
 
-        def root(name: str, count: str, factor: float = 1) -> float:
+        def root(name: str, count: str, factor: float = 1.0) -> float:
             return factor * math.sqrt(mean(name, count))
 
         target: dict[str, Any] = {}
@@ -187,14 +187,14 @@ class ErrorMeter:
             n_targets=round(sums["targets"]),
             energy_mae_eV=mean("energy_abs", "energies"),
             energy_rmse_eV=root("energy_square", "energies"),
-            energy_mae_meV_per_atom=mean("atom_energy_abs", "energies", 1000),
-            energy_rmse_meV_per_atom=root("atom_energy_square", "energies", 1000),
-            energy_bias_meV_per_atom=mean("atom_energy_signed", "energies", 1000),
+            energy_mae_meV_per_atom=mean("atom_energy_abs", "energies", 1000.0),
+            energy_rmse_meV_per_atom=root("atom_energy_square", "energies", 1000.0),
+            energy_bias_meV_per_atom=mean("atom_energy_signed", "energies", 1000.0),
             force_mae_eV_per_A=mean("force_abs", "force_components"),
             force_rmse_eV_per_A=root("force_square", "force_components"),
             stress_mae_eV_per_A3=mean("stress_abs", "stress_components"),
             stress_rmse_eV_per_A3=root("stress_square", "stress_components"),
-            baseline_energy_mae_meV_per_atom=mean("energy_baseline", "energies", 1000),
+            baseline_energy_mae_meV_per_atom=mean("energy_baseline", "energies", 1000.0),
             baseline_force_mae_eV_per_A=mean("force_baseline", "force_components"),
             baseline_stress_mae_eV_per_A3=mean("stress_baseline", "stress_components"),
             loss=self._loss(key, mean),

@@ -17,7 +17,12 @@ from jmp_train.data.header import (
     read_header,
     write_header,
 )
-from jmp_train.data.shards import ShardFacts, join_fingerprints, join_shards
+from jmp_train.data.shards import (
+    OPEN_SHARDS,
+    ShardFacts,
+    join_fingerprints,
+    join_shards,
+)
 from jmp_train.data.source import SetFacts
 from jmp_train.data.splits import Split
 from jmp_train.normalize import StatisticsAccumulator
@@ -96,6 +101,7 @@ def run_join(_shared: Any, job: JoinJob, pulse: Pulse) -> JoinJob:
         facts = replace(found, file=job.out.name)
     with replacing(_note(job)) as new:
         new.write_text(json.dumps(facts.to_json()), encoding="utf-8")
+    OPEN_SHARDS.close_all()
     for path, _ in job.pieces:
         path.unlink(missing_ok=True)
     return job

@@ -22,7 +22,6 @@ of values (Rice rule)."""
 MOST_TARGETS = 20
 """Targets that are drawn; the report lists all."""
 _MOST_BARS = 12
-_PLACE_OF_BARS = 3
 _TAIL = 0.001
 _WIDTH, _HEIGHT = 3.3, 2.5
 _TABLE_HEIGHT = 1.15
@@ -50,11 +49,13 @@ def draw_set(
         ArgumentError: If matplotlib is not installed.
         DataError: If the picture cannot be written.
     """
-    panels = _panels(parts, headers)
+    panels = _panels(parts)
     shares = element_shares(headers)
     is_wide = len(shares) > _MOST_BARS
     if not is_wide:
-        panels.insert(_PLACE_OF_BARS, _bars_panel(headers, list(shares)))
+        panels.append(_bars_panel(headers, list(shares)))
+    units = next(iter(headers.values()))["units"]["targets"]
+    panels += _target_panels(parts, units)
     n_columns = 2 if len(panels) in (1, 2, 4) else 3 if len(panels) < 7 else 4
     n_rows = -(-len(panels) // n_columns)
     height = _HEIGHT * n_rows + 0.6 + is_wide * _TABLE_HEIGHT * n_columns
@@ -92,8 +93,8 @@ def _part_color(name: str) -> str:
     return color({"train": 0, "val": 1, "test": 2}.get(name, 3))
 
 
-def _panels(parts: Parts, headers: Mapping[str, Mapping[str, Any]]) -> list[Draw]:
-    """Return what to draw, in order; only what the set has."""
+def _panels(parts: Parts) -> list[Draw]:
+    """Return what to draw of energies, forces, stress and sizes."""
     panels: list[Draw] = []
     energy = {name: 1000 * part.energy for name, part in parts.items()}
     for values, label in (
@@ -105,7 +106,11 @@ def _panels(parts: Parts, headers: Mapping[str, Mapping[str, Any]]) -> list[Draw
             is_log = "component" in label
             panels.append(_histogram_panel(values, label, is_log=is_log))
     panels.append(_sizes_panel({n: p.n_atoms for n, p in parts.items()}))
-    units = next(iter(headers.values()))["units"]["targets"]
+    return panels
+
+
+def _target_panels(parts: Parts, units: Mapping[str, str]) -> list[Draw]:
+    panels: list[Draw] = []
     names = dict.fromkeys(t for part in parts.values() for t in part.targets)
     for target in list(names)[:MOST_TARGETS]:
         values = {
@@ -124,9 +129,10 @@ def bin_edges(values: Sequence[Values]) -> Values:
         values: What is drawn together; at least one is not empty.
     """
     everything = np.concatenate(list(values))
-    low, high = np.quantile(everything, [_TAIL, 1 - _TAIL])
-    if high <= low:
-        low, high = everything.min(), everything.max()
+    low, high = everything.min(), everything.max()
+    if everything.size > 2 / _TAIL:
+        inner = np.quantile(everything, [_TAIL, 1 - _TAIL])
+        low, high = inner if inner[0] < inner[1] else (low, high)
     if high <= low:
         margin = max(abs(low) * 1e-3, 1e-6)
         low, high = low - margin, high + margin
@@ -175,6 +181,8 @@ def _steps(axes: Axes, heights: Values, edges: Values, name: str) -> None:
 
 def _sizes_panel(sizes: Mapping[str, Any]) -> Draw:
     def draw(axes: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         low = min(int(n.min()) for n in sizes.values())
         high = max(int(n.max()) for n in sizes.values())
         width = max(1, -(-(high - low + 1) // N_BINS[1]))
@@ -186,7 +194,7 @@ def _sizes_panel(sizes: Mapping[str, Any]) -> Draw:
             _steps(axes, 100 * counts / len(found), edges, name)
         if low == high:
             axes.set_xlim(low - 2, high + 2)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("atoms in a system", fontsize="small")
         axes.set_ylabel("share of systems (%)", fontsize="small")
 

@@ -82,6 +82,8 @@ class PreparedSet:
     """Its stores; a part without systems has none."""
     skipped: dict[str, int]
     """Systems that were left out, by reason."""
+    notes: tuple[str, ...]
+    """What a user should know about the data, as sentences."""
     report: Path
     """Folder of its report."""
 
@@ -227,6 +229,8 @@ class _Work:
             facts=facts,
             stores=tuple(self._publish(split, jobs) for split, jobs in joins.items()),
             skipped=dict(skipped.most_common()),
+            # only sets that had to guess have notes
+            notes=tuple(getattr(self.source, "notes", ())),
             report=self.out / f"{facts.name}-report",
         )
         write_report(prepared, self.folder)

@@ -14,6 +14,7 @@ from ase.data import chemical_symbols
 from jmp_calc.files import replacing
 from jmp_train.data.store import Store
 from jmp_train.labels import label_table, text_table, unit_warnings
+from jmp_train.normalize import TargetStatistics, TaskStatistics
 from jmp_train.prepare.summary import (
     Distributions,
     Values,
@@ -29,6 +30,7 @@ TEXT, JSON, PICTURE, SKIPPED = "report.txt", "report.json", "report.png", "skipp
 
 _QUANTILES = (0.0, 0.01, 0.5, 0.99, 1.0)
 _MOST_REASONS = 20
+_DASH = "–"
 
 
 def write_report(prepared: PreparedSet, work: Path) -> None:
@@ -43,9 +45,9 @@ def write_report(prepared: PreparedSet, work: Path) -> None:
     """
     from jmp_train.prepare.picture import draw_set
 
-    headers = {store.split: store.header for store in prepared.stores}
+    headers: dict[str, dict[str, Any]] = {s.split: s.header for s in prepared.stores}
     references = train_references(headers)
-    parts = {
+    parts: dict[str, Distributions] = {
         store.split: distributions(Store(store.path), references)
         for store in prepared.stores
     }
@@ -82,14 +84,16 @@ def report_text(prepared: PreparedSet, parts: Mapping[str, Distributions]) -> st
         "citation": facts.citation,
         "stores": f"{', '.join(headers)} in {prepared.stores[0].path.parent}",
     }
-    targets = headers[prepared.stores[0].path.name]["statistics"]["targets"]
+    header = prepared.stores[0].header
+    targets = TaskStatistics.from_json(header["statistics"]).targets
     blocks = [
         "\n".join(f"{key:9s}{text}" for key, text in lines.items() if text),
         label_table(headers),
         _value_table(headers, list(parts.values())),
         _elements_text(list(headers.values())),
-        _target_table(targets, facts.target_units) if targets else "",
+        target_table(targets, facts.target_units) if targets else "",
         _skipped_text(prepared.skipped),
+        *(f"note: {text}" for text in prepared.notes),
         *(f"warning: {text}" for text in set_warnings(prepared)),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -107,7 +111,7 @@ def set_warnings(prepared: PreparedSet) -> list[str]:
 def _value_table(
     headers: Mapping[str, Mapping[str, Any]], parts: list[Distributions]
 ) -> str:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             "values",
             "atoms",
@@ -124,23 +128,24 @@ def _value_table(
             (
                 name,
                 _range(part.n_atoms, 1.0, ".0f"),
-                f"{s['energy_std']:.4f}" if s["n_energies"] else "–",
+                f"{s['energy_std']:.4f}" if s["n_energies"] else _DASH,
                 _range(part.energy, 1000.0, ".0f"),
-                f"{s['force_rms']:.4f}" if s["n_forces"] else "–",
-                f"{np.abs(part.forces).max():.2f}" if part.forces.size else "–",
-                f"{s['stress_rms']:.3g}" if header["labels"].get("stress") else "–",
+                f"{s['force_rms']:.4f}" if s["n_forces"] else _DASH,
+                f"{np.abs(part.forces).max():.2f}" if part.forces.size else _DASH,
+                f"{s['stress_rms']:.3g}" if header["labels"].get("stress") else _DASH,
             )
         )
     note = ""
     if any(part.n_read < len(part.n_atoms) for part in parts):
         most = max(part.n_read for part in parts)
         note = f"\n(ranges of energies and forces: of {most} evenly spaced systems)"
-    return text_table(rows) + note
+    shown = [k for k in range(len(rows[0])) if {row[k] for row in rows[1:]} != {_DASH}]
+    return text_table([[row[k] for k in shown] for row in rows]) + note
 
 
 def _range(values: Any, factor: float, form: str) -> str:
     if not len(values):
-        return "–"
+        return _DASH
     low, high = factor * values.min(), factor * values.max()
     return f"{low:{form}}" if low == high else f"{low:{form}} to {high:{form}}"
 
@@ -154,18 +159,24 @@ def _elements_text(headers: list[Mapping[str, Any]]) -> str:
     return f"elements, and systems that hold them\n  {'  '.join(words)}"
 
 
-def _target_table(
-    targets: Mapping[str, Mapping[str, Any]], units: Mapping[str, str]
+def target_table(
+    targets: Mapping[str, TargetStatistics], units: Mapping[str, str]
 ) -> str:
+    """Return the statistics of targets as a table of text.
+
+    Args:
+        targets: They, by name.
+        units: Their units.
+    """
     rows = [("targets", "unit", "systems", "mean", "std", "std without references")]
     rows += [
         (
             name,
             units.get(name, ""),
-            str(found["n"]),
-            f"{found['mean']:.5g}",
-            f"{found['std']:.4g}",
-            f"{found['referenced_std']:.4g}",
+            str(found.n),
+            f"{found.mean:.5g}",
+            f"{found.std:.4g}",
+            f"{found.referenced_std:.4g}",
         )
         for name, found in targets.items()
     ]
@@ -188,6 +199,7 @@ def _facts(prepared: PreparedSet, parts: Mapping[str, Distributions]) -> dict[st
         "name": prepared.facts.name,
         "title": prepared.facts.title,
         "skipped": prepared.skipped,
+        "notes": list(prepared.notes),
         "warnings": set_warnings(prepared),
         "parts": {
             store.split: {

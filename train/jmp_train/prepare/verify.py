@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from jmp_calc.errors import DataError
-from jmp_train.data.header import count_facts
+from jmp_train.data.header import count_facts, read_header
 from jmp_train.data.records import OWN_LABELS, decode_sample, label_names
 from jmp_train.data.sample import Sample
 from jmp_train.data.shards import ShardFacts, join_fingerprints, read_sizes
 from jmp_train.data.store import Store
+from jmp_train.labels import label_table, text_table
 from jmp_train.normalize import StatisticsAccumulator, TaskStatistics
+from jmp_train.prepare.report import target_table
 
 MOST_FAULTS = 20
 """Faults that are listed; the rest is counted."""
@@ -186,3 +189,44 @@ def _differences(found: Any, said: Any, name: str = "") -> Iterator[str]:
             yield f"{name} is {found:.12g}, and the header says {said:.12g}"
     elif found != said:
         yield f"{name} is {found}, and the header says {said}"
+
+
+def statistics_text(path: Path, statistics: TaskStatistics) -> str:
+    """Return the statistics of a store as tables of text.
+
+    Args:
+        path: Folder of the store.
+        statistics: Of its systems.
+    """
+    header = read_header(path)
+    elements = " ".join(chemical_symbols[z] for z in statistics.elements)
+    lines = {
+        "systems": str(statistics.n_systems),
+        "atoms": f"{statistics.n_atoms} (mean {statistics.mean_atoms:.4g})",
+        "elements": elements,
+    }
+    if statistics.n_energies:
+        lines["sigma_E"] = f"{statistics.energy_std:.6g} eV, without references"
+    if statistics.n_forces:
+        lines["sigma_F"] = f"{statistics.force_rms:.6g} eV/Å"
+    if statistics.stress_rms:
+        lines["stress"] = f"{statistics.stress_rms:.6g} eV/Å³ (root mean square)"
+    blocks = [
+        label_table({path.name: header}),
+        "\n".join(f"{key:10s}{text}" for key, text in lines.items()),
+    ]
+    if statistics.references:
+        systems = header["element_systems"]
+        rows = [("element", "reference eV", "systems")]
+        rows += [
+            (
+                chemical_symbols[z],
+                f"{e:.6f}",
+                str(systems.get(str(z), 0)),
+            )
+            for z, e in statistics.references.items()
+        ]
+        blocks.append(text_table(rows, is_number=(False, True, True)))
+    if statistics.targets:
+        blocks.append(target_table(statistics.targets, header["units"]["targets"]))
+    return "\n\n".join(blocks)
