@@ -37,7 +37,6 @@ def jmp_train(*words: object) -> int:
 
 
 VERBS = (
-    ("data", "prepare"),
     ("pretrain",),
     ("evaluate",),
     ("export",),
@@ -128,12 +127,6 @@ def test_missing_stores_say_how_to_make_them(tmp_path, capsys) -> None:
     words = ("--stores", tmp_path / "none", "--out", tmp_path / "run")
     assert jmp_train("pretrain", "nano", *words) == 2
     assert "jmp-train data prepare" in capsys.readouterr().err
-
-
-def test_a_missing_data_set_is_an_error(tmp_path, capsys) -> None:
-    code = jmp_train("data", "prepare", tmp_path, "--out", tmp_path, "--task", "pbe")
-    assert code == 2
-    assert "mlearn" in capsys.readouterr().err
 
 
 def test_evaluate_scores_the_part_that_is_asked_for(recipe, tmp_path, capsys) -> None:

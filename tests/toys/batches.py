@@ -52,7 +52,8 @@ def energy_head(name: str) -> HeadSpec:
 
 def toy_model() -> JMPModel:
     """A tiny network with heads for energies, a number and classes."""
-    heads = [energy_head("qm7x"), energy_head("pbe"), GAP, METAL, PHASE]
+    silicon = replace(energy_head("pbe"), elements=(14,), level_of_theory="PBE")
+    heads = [energy_head("qm7x"), silicon, GAP, METAL, PHASE]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return JMPModel(TINY, heads)
@@ -82,7 +83,7 @@ def water(head: str = "qm7x", *, target: float | None = None) -> TrainingBatch:
 
 def silicon() -> TrainingBatch:
     """Two silicon atoms with a stress label of 0.01 times 1 to 6 in Voigt order."""
-    batch = replace(water("pbe"), is_fixed=torch.tensor([False, False]))
+    batch = water("pbe")
     stress = 0.01 * torch.tensor(
         [[[1.0, 6.0, 5.0], [6.0, 2.0, 4.0], [5.0, 4.0, 3.0]]], dtype=torch.float64
     )
@@ -93,6 +94,7 @@ def silicon() -> TrainingBatch:
         stress=stress,
         has_stress=torch.tensor([True]),
         n_atoms=torch.tensor([2]),
+        is_fixed=torch.tensor([False, False]),
     )
 
 

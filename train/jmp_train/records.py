@@ -103,7 +103,7 @@ def step_facts(trainer: Trainer, result: StepResult) -> dict[str, Any]:
     return facts
 
 
-def _task_facts(sums: TermSums) -> dict[str, float]:
+def _task_facts(sums: TermSums) -> dict[str, Any]:
     means = {
         key: getattr(sums, term) / sums.n_systems
         for term, key in _NAMES.items()

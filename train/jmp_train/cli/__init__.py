@@ -30,6 +30,10 @@ VERBS: Verbs = {
     "pretrain": ("jmp_train.cli.pretrain:pretrain", "Pre-train on several tasks."),
     "finetune": ("jmp_train.cli.finetune:finetune", "Fine-tune trained weights."),
     "evaluate": ("jmp_train.cli.evaluate:evaluate", "Errors of trained weights."),
+    "experiment": (
+        "jmp_train.cli.experiment:experiment",
+        "Answer a question about pre-training.",
+    ),
     "plot": ("jmp_train.cli.plot:plot", "Curves of one run or several."),
     "export": ("jmp_train.cli.export:export", "A run as one weights file."),
 }

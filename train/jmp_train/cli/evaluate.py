@@ -57,6 +57,13 @@ from jmp_train.cli import FOLDER
     help="Write the predicted forces of every atom as extended XYZ, too.",
 )
 @click.option(
+    "--pictures/--no-pictures",
+    "has_pictures",
+    default=True,
+    show_default=True,
+    help="Draw predictions against labels.",
+)
+@click.option(
     "--limit", type=click.IntRange(1), help="Systems of each set; default: all."
 )
 @click.option(

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from jmp_calc.cli import CONTEXT
+from jmp_calc.cli import CONTEXT, EXIT_INTERRUPTED
 from jmp_train.cli import FOLDER
+
+if TYPE_CHECKING:
+    from jmp_train.progress import RunResult
+    from jmp_train.trainer import Trainer
 
 
 @click.command(context_settings=CONTEXT)
@@ -39,7 +44,20 @@ from jmp_train.cli import FOLDER
 @click.option(
     "--seeds", type=click.IntRange(1), help="Repeats; by default as in the budget."
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option(
+    "--equal",
+    default="steps",
+    show_default=True,
+    type=click.Choice(["steps", "epochs"]),
+    help="What the arms of E3 have in common.",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    help="Where to train.",
+)
 def experiment(
     *,
     name: str | None,
@@ -51,27 +69,30 @@ def experiment(
     target: str | None,
     budget: str,
     seeds: int | None,
-    device: str,
-) -> None:
+    equal: Literal["steps", "epochs"],
+    device: Literal["auto", "cpu", "cuda"],
+) -> int:
     """Answer a question about pre-training with runs of equal cost.
 
     NAME is the name or number of an experiment; without it, all are listed. Every arm
     gets the same steps and seeds; runs that are done are not repeated when the command
-    is given again. The answer is OUT/report.md, with results.json, curves.csv and a
-    picture beside it.
+    is given again, and one that was interrupted goes on. The answer is OUT/report.md,
+    with results.json, curves.csv and a picture beside it.
 
     Example: jmp-train experiment E3 --stores stores --pretraining qm7x --pretraining
     wb97x --downstream rmd17-ethanol --budget smoke --out temperature
     """
     from jmp_calc.errors import ArgumentError
     from jmp_train.experiments import EXPERIMENTS, experiment_named, run_experiment
-    from jmp_train.experiments.settings import ExperimentSettings, budget_named
+    from jmp_train.experiments.arms import StoppedError
+    from jmp_train.experiments.budgets import budget_named
+    from jmp_train.experiments.settings import ExperimentSettings
 
     if name is None:
         width = max(map(len, EXPERIMENTS))
         for known in EXPERIMENTS.values():
             click.echo(f"{known.id:4s} {known.name:{width}s}  {known.question}")
-        return
+        return 0
     chosen = experiment_named(name)
     if stores is None or out is None:
         raise ArgumentError(
@@ -89,6 +110,24 @@ def experiment(
         seeds=seeds or cost.seeds,
         target=target,
         device=device,
+        equal=equal,
     )
-    report = run_experiment(chosen, settings, click.echo)
+    try:
+        report = run_experiment(chosen, settings, click.echo, train=_train)
+    except StoppedError as stop:
+        click.echo(str(stop), err=True)
+        return EXIT_INTERRUPTED
     click.echo(f"\n{report.read_text(encoding='utf-8')}\nreport      {report}")
+    return 0
+
+
+def _train(trainer: Trainer) -> RunResult:
+    """Run a training with a bar, until it ends or somebody asks to stop."""
+    from jmp_train.cli.show import RunProgress, Stopper
+    from jmp_train.progress import Watcher
+
+    with Stopper() as stopper, RunProgress(trainer, stopper) as progress:
+        shown = progress.watcher
+        # the errors of each validation are in curves.csv
+        watcher = Watcher(on_step=shown.on_step, should_stop=shown.should_stop)
+        return trainer.run(watcher)

@@ -58,18 +58,18 @@ _MATBENCH = ("MODNet", "coGN", *MODELS)
 _QMOF = ("PT CGCNN", "PT MOFTransformer", *MODELS)
 
 _QM9_ROWS: dict[str, tuple[str, float, str]] = {
-    "mu": ("D", 1, ".011 .011 .015 - - .016 .020 .023 .010 .008"),
-    "alpha": ("a0^3", 1, ".059 .046 .038 - - .040 .052 .056 .037 .032"),
-    "eps_HOMO": ("meV", 1000, "20.3 15.0 22.0 - 16.8 14.9 21.8 22.7 11.1 8.8"),
-    "eps_LUMO": ("meV", 1000, "18.6 14.0 19.0 - 14.5 14.7 17.3 18.6 10.8 8.6"),
-    "delta_eps": ("meV", 1000, "36.1 30.0 42.0 - 26.4 22.0 38.5 40.6 23.1 19.1"),
-    "R_2_Abs": ("a0^2", 1, ".033 .251 .210 - - .440 .210 .171 .200 .163"),
-    "ZPVE": ("meV", 1000, "1.8 1.3 1.2 - - 1.0 1.2 1.2 1.0 0.9"),
-    "U_0": ("meV", 1000, "6.2 6.6 4.1 4.7 - 5.8 7.2 9.4 3.3 2.9"),
-    "U": ("meV", 1000, "6.4 6.7 4.1 4.4 - 5.8 6.9 9.7 3.3 2.8"),
-    "H": ("meV", 1000, "6.2 6.6 4.7 4.4 - 5.8 7.3 8.7 3.3 2.8"),
-    "G": ("meV", 1000, "8.3 7.6 5.5 5.7 - 6.9 8.1 9.2 4.5 4.3"),
-    "c_v": ("cal/(mol K)", 1, ".026 .023 .021 - - .020 .024 .024 .018 .017"),
+    "mu": ("D", 1.0, ".011 .011 .015 - - .016 .020 .023 .010 .008"),
+    "alpha": ("a0^3", 1.0, ".059 .046 .038 - - .040 .052 .056 .037 .032"),
+    "eps_HOMO": ("meV", 1000.0, "20.3 15.0 22.0 - 16.8 14.9 21.8 22.7 11.1 8.8"),
+    "eps_LUMO": ("meV", 1000.0, "18.6 14.0 19.0 - 14.5 14.7 17.3 18.6 10.8 8.6"),
+    "delta_eps": ("meV", 1000.0, "36.1 30.0 42.0 - 26.4 22.0 38.5 40.6 23.1 19.1"),
+    "R_2_Abs": ("a0^2", 1.0, ".033 .251 .210 - - .440 .210 .171 .200 .163"),
+    "ZPVE": ("meV", 1000.0, "1.8 1.3 1.2 - - 1.0 1.2 1.2 1.0 0.9"),
+    "U_0": ("meV", 1000.0, "6.2 6.6 4.1 4.7 - 5.8 7.2 9.4 3.3 2.9"),
+    "U": ("meV", 1000.0, "6.4 6.7 4.1 4.4 - 5.8 6.9 9.7 3.3 2.8"),
+    "H": ("meV", 1000.0, "6.2 6.6 4.7 4.4 - 5.8 7.3 8.7 3.3 2.8"),
+    "G": ("meV", 1000.0, "8.3 7.6 5.5 5.7 - 6.9 8.1 9.2 4.5 4.3"),
+    "c_v": ("cal/(mol K)", 1.0, ".026 .023 .021 - - .020 .024 .024 .018 .017"),
 }
 _RMD17_ROWS = {
     "aspirin": "6.6 7.3 24.3 24.7 6.7 5.1",
@@ -98,25 +98,25 @@ _SPICE_ROWS = {
 }
 _MATBENCH_ROWS: dict[str, tuple[str, str, float, str]] = {
     "jdft2d": (
-        *("exfoliation_en", "meV/atom", 1),
+        *("exfoliation_en", "meV/atom", 1.0),
         "25.55 22.25 26.19 25.34 20.72 23.12",
     ),
     "phonons": (
-        *("last phdos peak", "1/cm", 1),
+        *("last phdos peak", "1/cm", 1.0),
         "34.77 32.12 93.45 88.74 26.6 21.28",
     ),
-    "dielectric": ("n", "1", 1, ".169 .178 .225 .211 .133 .119"),
+    "dielectric": ("n", "1", 1.0, ".169 .178 .225 .211 .133 .119"),
     "log_gvrh": (
-        *("log10(G_VRH)", "log10(GPa)", 1),
+        *("log10(G_VRH)", "log10(GPa)", 1.0),
         ".073 .068 .082 .082 .060 .057",
     ),
     "log_kvrh": (
-        *("log10(K_VRH)", "log10(GPa)", 1),
+        *("log10(K_VRH)", "log10(GPa)", 1.0),
         ".054 .052 .061 .063 .044 .045",
     ),
-    "perovskites": ("e_form", "eV/cell", 1, ".093 .027 .045 .045 .029 .026"),
-    "mp_gap": ("gap pbe", "eV", 1, ".215 .153 .228 .235 .119 .089"),
-    "mp_e_form": ("e_form", "meV/atom", 1000, "40.2 17.4 31.4 33.1 13.6 10.3"),
+    "perovskites": ("e_form", "eV/cell", 1.0, ".093 .027 .045 .045 .029 .026"),
+    "mp_gap": ("gap pbe", "eV", 1.0, ".215 .153 .228 .235 .119 .089"),
+    "mp_e_form": ("e_form", "meV/atom", 1000.0, "40.2 17.4 31.4 33.1 13.6 10.3"),
 }
 _MATBENCH_MEANS = {
     "jdft2d": "33.20 37.17 - - 30.16 29.94",
@@ -144,7 +144,7 @@ def published_errors(name: str, quantity: str) -> PublishedErrors | None:
         unit, factor, row = _QM9_ROWS[quantity]
         return _found(family, 2, unit, factor, _values(_QM9, row))
     if family == "qmof" and not rest and quantity == "bandgap":
-        return _found(family, 4, "eV", 1, _values(_QMOF, _QMOF_ROW))
+        return _found(family, 4, "eV", 1.0, _values(_QMOF, _QMOF_ROW))
     if family == "matbench":
         return _matbench(rest, quantity)
     rows = {
@@ -158,7 +158,7 @@ def published_errors(name: str, quantity: str) -> PublishedErrors | None:
     system = re.sub(r"-fold\d+$", "", rest)
     if system not in table:
         return None
-    return _found(family, number, "meV/Å", 1000, _values(models, table[system]))
+    return _found(family, number, "meV/Å", 1000.0, _values(models, table[system]))
 
 
 def _matbench(rest: str, quantity: str) -> PublishedErrors | None:

@@ -94,8 +94,9 @@ def notes(score: SetScores) -> list[str]:
     bias, mae = errors.energy_bias_meV_per_atom, errors.energy_mae_meV_per_atom
     if errors.n_energies > 1 and abs(bias) > _BIAS_SHARE * mae:
         found.append(
-            f"the energy error is nearly the same everywhere ({bias:.4g} meV/atom); "
-            "labels and head probably have different reference energies"
+            f"the energy error is nearly the same everywhere ({bias:.4g} meV/atom): "
+            "labels and head have different reference energies, or the head is off by "
+            "a constant"
         )
     return found
 
@@ -134,7 +135,7 @@ def report_text(
 
 def _facts_line(score: SetScores) -> str:
     return (
-        f"{score.errors.n_systems} systems, head `{score.head}` ({score.head_theory}); "
+        f"Systems: {score.errors.n_systems}; head `{score.head}` ({score.head_theory}); "
         f"labels: {score.label_theory}."
     )
 

@@ -54,6 +54,8 @@ class EvaluationSettings:
     """Take the averaged weights of a run, if it keeps an average."""
     has_frames: bool = False
     """Write predicted forces of every atom as extended XYZ, too."""
+    has_pictures: bool = True
+    """Draw predictions against labels."""
     limit: int | None = None
     """Systems of each set to measure on; None: all."""
     max_atoms: int = 512
@@ -121,7 +123,8 @@ def run_evaluation(
     pictures = {
         score.name: picture
         for score, each in zip(scores, found, strict=True)
-        if (picture := _draw(score, each.head, measured, out)) is not None
+        if settings.has_pictures
+        and (picture := _draw(score, each.head, measured, out)) is not None
     }
     write_json(out / FACTS, report_facts(measured, scores))
     with replacing(out / REPORT) as new:

@@ -6,35 +6,44 @@ Source:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jmp_calc.errors import ArgumentError, did_you_mean
 from jmp_train.experiments import (
-    ablations,
     forces,
     heads,
+    leave_one_out,
+    loss_reduction,
     overlap,
+    scaling,
     scratch_vs_pretrained,
+    temperature,
     transfer,
 )
-from jmp_train.experiments.arms import Announce, run_arms
+from jmp_train.experiments.arms import Announce, run_arms, train_quietly
 from jmp_train.experiments.experiment import Experiment
 from jmp_train.experiments.report import write_report
 from jmp_train.experiments.settings import ExperimentSettings
+
+if TYPE_CHECKING:
+    from jmp_train.progress import RunResult
+    from jmp_train.trainer import Trainer
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
         scratch_vs_pretrained.EXPERIMENT,
-        ablations.LOSS_REDUCTION,
-        ablations.TEMPERATURE,
-        ablations.SCALING,
+        loss_reduction.EXPERIMENT,
+        temperature.EXPERIMENT,
+        scaling.EXPERIMENT,
         overlap.EXPERIMENT,
         heads.EXPERIMENT,
         transfer.EXPERIMENT,
-        ablations.LEAVE_ONE_OUT,
+        leave_one_out.EXPERIMENT,
         forces.EXPERIMENT,
     )
 }
@@ -61,7 +70,11 @@ def experiment_named(name: str) -> Experiment:
 
 
 def run_experiment(
-    experiment: Experiment, settings: ExperimentSettings, announce: Announce
+    experiment: Experiment,
+    settings: ExperimentSettings,
+    announce: Announce,
+    *,
+    train: Callable[[Trainer], RunResult] = train_quietly,
 ) -> Path:
     """Train every arm that is not done yet, and write the report; return report.md.
 
@@ -69,29 +82,37 @@ def run_experiment(
         experiment: The question.
         settings: Data, budget and folder.
         announce: Hears about progress.
+        train: Runs a training to its end, or until somebody asks to stop.
 
     Raises:
-        ArgumentError: If a store to pre-train on is needed and none is named.
+        ArgumentError: If too few stores to pre-train on are named.
+        DataError: If a store is missing, or the folder holds other runs.
+        StoppedError: If a run was interrupted.
     """
     from jmp_train.runlog import versions
 
-    if experiment.needs_pretraining and not settings.pretraining:
+    n, least = len(settings.pretraining), experiment.needs_pretraining
+    if n < least:
         raise ArgumentError(
-            f"experiment {experiment.name!r} pre-trains; name the stores with "
-            "--pretraining"
+            f"experiment {experiment.name!r} pre-trains on at least "
+            f"{'one store' if least == 1 else f'{least} stores'} and was given {n}; "
+            "name them with --pretraining"
         )
-    results = run_arms(experiment.arms(settings), announce)
+    results = run_arms(experiment.arms(settings), announce, train=train)
     report = experiment.summarise(settings, results, announce)
+    budget = settings.budget
     facts: dict[str, Any] = {
         "stores": settings.stores,
         "pre-training": ", ".join(settings.pretraining) or "none",
         "downstream": ", ".join(settings.downstream),
+        "label": settings.target or "energy and forces",
         "trained weights": settings.weights,
+        "budget": f"{budget.name}: {budget.pretrain_steps:,} steps of pre-training, "
+        f"{budget.finetune_steps:,} of fine-tuning, batches of {budget.max_atoms} "
+        "atoms",
         "seeds": settings.seeds,
-        "steps": f"{settings.budget.pretrain_steps} of pre-training, "
-        f"{settings.budget.finetune_steps} of fine-tuning",
-        "budget": asdict(settings.budget),
-        "versions": versions(),
+        "date": date.today().isoformat(),
+        "versions": ", ".join(f"{k} {v}" for k, v in versions().items()),
     }
     return write_report(
         settings.out,
@@ -99,4 +120,5 @@ def run_experiment(
         results,
         title=f"{experiment.id} {experiment.name}",
         settings=facts,
+        details={"budget": asdict(budget), "versions": versions()},
     )

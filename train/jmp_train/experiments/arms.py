@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from jmp_calc.errors import DataError, JMPError
 from jmp_calc.files import file_hash, replacing
@@ -44,8 +44,10 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """Name, stage and seed."""
-        known = [str(v) for k, v in self.tags.items() if k in ("stage", "store")]
+        """Name, stage, set and seed."""
+        known = [str(self.tags[k]) for k in ("stage", "store") if k in self.tags]
+        if "n_train" in self.tags:
+            known.append(f"{self.tags['n_train'] or 'all'} systems")
         return ", ".join([self.name, *known, f"seed {self.config.seed}"])
 
 
@@ -154,8 +156,8 @@ def headline(errors: Mapping[str, Any]) -> str:
     Args:
         errors: Of one task, from ``TaskErrors.to_json``.
     """
-    force, target = errors.get("force_mae_eV_per_A"), errors.get("target_mae")
-    energy = errors.get("energy_mae_meV_per_atom")
+    keys = ("force_mae_eV_per_A", "target_mae", "energy_mae_meV_per_atom")
+    force, target, energy = (errors.get(key) for key in keys)
     if is_number(force):
         return f"{1000 * force:.1f} meV/Å"
     if is_number(target):
@@ -163,7 +165,7 @@ def headline(errors: Mapping[str, Any]) -> str:
     return f"{energy:.2f} meV/atom" if is_number(energy) else "no error"
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Return whether a value of a file of errors was measured.
 
     Args:

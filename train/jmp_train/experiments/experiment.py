@@ -24,8 +24,8 @@ class Experiment:
     """Return every run, each after the one that it starts from."""
     summarise: Callable[[ExperimentSettings, Sequence[ArmResult], Announce], Report]
     """Return the answer; may measure more with the trained weights."""
-    needs_pretraining: bool = False
-    """Whether stores to pre-train on must be named."""
+    needs_pretraining: int = 0
+    """Least number of stores to pre-train on; 0: it does not pre-train."""
 
 
 def seeds_of(settings: ExperimentSettings) -> range:

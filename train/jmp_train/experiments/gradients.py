@@ -40,7 +40,9 @@ def gradient_shares(
     }
     model = load_weights(weights).train()
     objective = Objective(model, config, statistics)
-    shared = [p for n, p in model.named_parameters() if not n.startswith("head_layers.")]
+    shared = [
+        p for n, p in model.named_parameters() if not n.startswith("head_layers.")
+    ]
     steps = TrainingPlan(dataset, config).steps_from(0, 0)
     shares = []
     for _, _, step in islice(steps, n_steps):

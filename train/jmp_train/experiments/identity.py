@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 from ase.data import covalent_radii
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.spatial.distance import cdist
 
 from jmp_train.data.sample import Sample, hill_formula
 
 BOND_FACTOR = 1.2
 """Atoms are bonded within this multiple of the sum of their covalent radii."""
+TOLERANCE = 0.1
+"""Largest change of a distance between two copies of a geometry, Å."""
 
 LEVELS = ("composition", "connectivity", "geometry")
 """Kinds of identity, each stricter than the one before."""
@@ -49,7 +51,7 @@ def shape(sample: Sample) -> Float[np.ndarray, " pairs"]:
     """Return the sorted distances by pair of elements.
 
     They do not change when a molecule is moved, rotated, mirrored, or its equal atoms
-    exchanged.
+    exchanged, so that nothing has to be aligned.
 
     Args:
         sample: A molecule.
@@ -61,37 +63,61 @@ def shape(sample: Sample) -> Float[np.ndarray, " pairs"]:
     return np.asarray(distance[first, second][order], dtype=np.float64)
 
 
-class KnownSystems:
-    """What has been seen in some sets, at every level of identity."""
+class Overlap:
+    """Which systems of a few occur among many that go by, at every level of identity.
 
-    def __init__(self, samples: Iterable[Sample], *, tolerance: float = 0.1) -> None:
-        """Remember systems.
+    Only the few are kept, and bonds are looked for only where the composition fits, so
+    that sets of millions can be compared with a test part.
+    """
+
+    def __init__(self, wanted: Sequence[Sample], *, tolerance: float = TOLERANCE):
+        """Remember the few.
 
         Args:
-            samples: Those that count as known.
+            wanted: Systems to look for.
             tolerance: Largest change of a distance between two copies of a geometry,
                 Å.
         """
+        self.is_hit = {level: np.zeros(len(wanted), dtype=bool) for level in LEVELS}
+        """By level, whether each of them has gone by."""
         self._tolerance = tolerance
-        self._formulas: set[str] = set()
-        self._shapes: dict[str, list[Float[np.ndarray, " pairs"]]] = defaultdict(list)
-        for sample in samples:
-            self._formulas.add(hill_formula(sample.numbers))
-            self._shapes[connectivity(sample)].append(shape(sample))
+        self._by_formula: dict[str, list[int]] = defaultdict(list)
+        self._by_bonds: dict[str, list[int]] = defaultdict(list)
+        self._shapes = [shape(sample) for sample in wanted]
+        for number, sample in enumerate(wanted):
+            self._by_formula[hill_formula(sample.numbers)].append(number)
+            self._by_bonds[connectivity(sample)].append(number)
 
-    def knows(self, sample: Sample, level: str) -> bool:
-        """Return whether a system is known.
+    def add(self, sample: Sample) -> str | None:
+        """Compare a system that goes by, and return the strictest level that fits.
 
         Args:
             sample: Any system.
+
+        Returns:
+            One of ``LEVELS``; None: not even the composition occurs.
+        """
+        same = self._by_formula.get(hill_formula(sample.numbers), [])
+        if not same:
+            return None
+        self.is_hit["composition"][same] = True
+        bonded = self._by_bonds.get(connectivity(sample), [])
+        if not bonded:
+            return "composition"
+        self.is_hit["connectivity"][bonded] = True
+        mine = shape(sample)
+        equal = [
+            number
+            for number in bonded
+            if np.abs(mine - self._shapes[number]).max(initial=0.0) < self._tolerance
+        ]
+        self.is_hit["geometry"][equal] = True
+        return "geometry" if equal else "connectivity"
+
+    def known(self, level: str) -> Bool[np.ndarray, " wanted"]:
+        """Return whether each of the few has gone by.
+
+        Args:
             level: One of ``LEVELS``.
         """
-        if level == "composition":
-            return hill_formula(sample.numbers) in self._formulas
-        known = self._shapes.get(connectivity(sample), [])
-        if level == "connectivity":
-            return bool(known)
-        mine = shape(sample)
-        return any(
-            np.abs(mine - other).max(initial=0.0) < self._tolerance for other in known
-        )
+        return self.is_hit[level].copy()

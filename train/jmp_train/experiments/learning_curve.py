@@ -121,10 +121,11 @@ def curve_table(
                 if arm != SCRATCH:
                     errors = errors_at(settings, results, arm, **place)  # type: ignore[arg-type]  # likewise
                 n = runs_of(results, arm, **place)[0].n_systems
-                speed = speed_ups(settings, results, arm, store=store, n_train=n_train)
-                rows.append(
-                    (store, words, n, arm, *compared(errors, base), _words(speed))
+                speed = _words(
+                    speed_ups(settings, results, arm, store=store, n_train=n_train)
                 )
+                speed = "reference" if arm == SCRATCH else speed
+                rows.append((store, words, n, arm, *compared(errors, base), speed))
     return Table(
         title="Test error",
         columns=(
@@ -177,8 +178,8 @@ def gain_words(gains: Sequence[float], arm: str) -> str:
     wins, losses = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
     return (
         f"'{arm}' against scratch: error {-mean_of(gains):+.1f} % on average, "
-        f"{-median:+.1f} % in the median; better in {wins}, worse in {losses} and equal "
-        f"in {n - wins - losses} of {n} pairs of runs."
+        f"{-median:+.1f} % in the median; better in {wins}, worse in {losses} and "
+        f"equal in {n - wins - losses} of {n} pairs of runs."
     )
 
 
@@ -202,7 +203,8 @@ def speed_ups(
     Returns:
         Factors of each seed; None where the arm never gets there.
     """
-    metric, found = settings.metric(store), []
+    metric = settings.metric(store)
+    found: list[tuple[float, float] | None] = []
     mine = {r.seed: r for r in runs_of(results, arm, store=store, n_train=n_train)}
     for other in runs_of(results, SCRATCH, store=store, n_train=n_train):
         best = best_validation(other, store, metric)
@@ -247,7 +249,9 @@ def curve_picture(
             by_arm = {
                 arm: [
                     (
-                        float(runs_of(results, arm, store=store, n_train=n)[0].n_systems),
+                        float(
+                            runs_of(results, arm, store=store, n_train=n)[0].n_systems
+                        ),
                         errors_at(settings, results, arm, store=store, n_train=n),
                     )
                     for n in settings.budget.n_train
@@ -287,9 +291,9 @@ def curve_picture(
 
     return Picture(
         draw=draw,
-        words="Test error over the number of training systems, and the validation error "
-        "during the runs with the most of them; means over seeds, bars from the best to "
-        "the worst seed",
+        words="Test error over the number of training systems, and the validation "
+        "error during the runs with the most of them; means over seeds, bars from the "
+        "best to the worst seed",
         size=(8.0, 3.4 * len(settings.downstream) + 0.3),
     )
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from jmp_train.data.sample import Sample
 from jmp_train.data.store import Store, store_path
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from jmp_calc.models.jmp import JMPModel
-    from jmp_train.data.batches import GraphDataset
+    from jmp_train.data.batches import GraphDataset, TrainingBatch
+    from jmp_train.metrics.terms import BatchPrediction
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +34,8 @@ class Errors:
     """Mean |error| of the force components of the free atoms of a system, meV/Å."""
     target: Float[np.ndarray, " systems"]
     """|error| of the target, in its unit."""
+    n_free: Float[np.ndarray, " systems"]
+    """Free atoms of each system."""
 
     def of(self, metric: str) -> Float[np.ndarray, " systems"]:
         """Return one kind of error.
@@ -40,6 +45,20 @@ class Errors:
         """
         found: Float[np.ndarray, " systems"] = getattr(self, metric)
         return found
+
+    def mean(self, metric: str) -> float:
+        """Return the mean of one kind of error; NaN if no system has the label.
+
+        As in the errors of a run, all force components count alike.
+
+        Args:
+            metric: Key of ``METRICS``.
+        """
+        values = self.of(metric)
+        is_known = np.isfinite(values)
+        weights = self.n_free if metric == "forces" else np.ones(len(values))
+        total = float(weights[is_known].sum())
+        return float((weights * values)[is_known].sum()) / total if total else np.nan
 
 
 def read_samples(stores: Path, name: str, split: str, limit: int) -> list[Sample]:
@@ -79,48 +98,50 @@ def system_errors(
     """
     from jmp_train.metrics.evaluate import predictions
 
-    spec = models[0].heads[head]
     dataset = _dataset_of(models[0], store, head)
     samples = some(len(store), limit or len(store))
-    errors = {name: np.full(len(store), np.nan) for name in ("energy", "forces", "target")}
+    columns = {name: np.full(len(store), np.nan) for name in _COLUMNS}
     streams = [
-        predictions(model, dataset, samples, forces=spec.forces) for model in models
+        predictions(model, dataset, samples, forces=model.heads[head].forces)
+        for model in models
     ]
     for found in zip(*streams, strict=True):
-        batch = found[0][0]
-        said = [prediction for _, prediction in found]
-        index = batch.index.cpu().numpy()
-        if spec.target is not None:
-            target = np.mean([s.target[:, 0].cpu().numpy() for s in said], axis=0)
-            errors["target"][index] = np.abs(target - batch.target.cpu().numpy())
-            continue
-        energy = np.mean([s.energy.cpu().numpy() for s in said], axis=0)
-        gap = np.abs(energy - batch.energy.cpu().numpy()) / batch.n_atoms.cpu().numpy()
-        errors["energy"][index] = 1000 * gap
-        if said[0].forces is not None:
-            forces = np.mean([s.forces.cpu().numpy() for s in said], axis=0)
-            gap = np.abs(forces - batch.forces.cpu().numpy()).mean(axis=1)
-            errors["forces"][index] = 1000 * _means_of_free(
-                gap,
-                batch.graph.system_index.cpu().numpy(),
-                batch.is_fixed.cpu().numpy(),
-                n=batch.n_systems,
-            )
-    return Errors(**{name: values[samples] for name, values in errors.items()})
+        batch, said = found[0][0], [prediction for _, prediction in found]
+        for name, values in _batch_errors(batch, said).items():
+            columns[name][batch.index.cpu().numpy()] = values
+    return Errors(**{name: values[samples] for name, values in columns.items()})
 
 
-def _means_of_free(
-    values: Float[np.ndarray, " atoms"],
-    system: Int[np.ndarray, " atoms"],
-    is_fixed: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    *,
-    n: int,
-) -> Float[np.ndarray, " systems"]:
-    """Return the mean over the free atoms of each system; NaN if it has none."""
-    free = ~is_fixed
-    counts = np.bincount(system[free], minlength=n)
-    sums = np.bincount(system[free], weights=values[free], minlength=n)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+_COLUMNS = tuple(field.name for field in fields(Errors))
+
+
+def _batch_errors(
+    batch: TrainingBatch, said: Sequence[BatchPrediction]
+) -> dict[str, Float[np.ndarray, " systems"]]:
+    """Return the errors of the mean of several predictions; those that there are."""
+    n_atoms = batch.n_atoms.cpu().numpy()
+    first = said[0]
+    if first.target is not None:
+        target = _mean([s.target for s in said])[:, 0]
+        return {"target": np.abs(target - batch.target.cpu().numpy())}
+    gap = np.abs(_mean([s.energy for s in said]) - batch.energy.cpu().numpy())
+    errors = {"energy": 1000 * gap / n_atoms}
+    if first.forces is None:
+        return errors
+    free = ~batch.is_fixed.cpu().numpy()
+    system = batch.graph.system_index.cpu().numpy()[free]
+    gap = np.abs(_mean([s.forces for s in said]) - batch.forces.cpu().numpy())
+    n_free = np.bincount(system, minlength=batch.n_systems).astype(np.float64)
+    sums = np.bincount(
+        system, weights=gap.mean(axis=1)[free], minlength=batch.n_systems
+    )
+    means = np.where(n_free > 0, sums / np.maximum(n_free, 1), np.nan)
+    return errors | {"forces": 1000 * means, "n_free": n_free}
+
+
+def _mean(values: Sequence[Tensor | None]) -> Float[np.ndarray, "..."]:
+    known = [value.double().cpu().numpy() for value in values if value is not None]
+    return np.asarray(np.mean(known, axis=0))
 
 
 def _dataset_of(model: JMPModel, store: Store, head: str) -> GraphDataset:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MARKERS = "os^Dvp*h"
+_WIDE = 8.0
+_MAX_TICKS = 6
 
 
 def dot_panel(
@@ -60,7 +62,7 @@ def line_panel(
         lines: By arm, points of (x, values of the seeds).
         labels: Of both axes.
         title: Above the panel.
-        has_log: Which axes are logarithmic.
+        has_log: Which axes may be logarithmic; the second one is if it spans a decade.
     """
     for place, (name, points) in enumerate(lines.items()):
         known = [(x, measured(values)) for x, values in points]
@@ -79,34 +81,30 @@ def line_panel(
             color=color(place),
             label=name,
         )
-    axes.set(
-        xlabel=labels[0],
-        ylabel=labels[1],
-        xscale="log" if has_log[0] else "linear",
-        yscale="log" if has_log[1] else "linear",
-    )
-    plain_ticks(axes)
+    axes.set(xlabel=labels[0], ylabel=labels[1])
+    xs = [x for points in lines.values() for x, _ in points]
+    ys = [y for points in lines.values() for _, v in points for y in measured(v)]
+    if has_log[0] and min(xs, default=0) > 0:
+        axes.set_xscale("log")
+        _mark(axes, sorted(set(xs)))
+    # on less than a decade, a logarithmic axis has hardly a number to read
+    if has_log[1] and min(ys, default=0) > 0 and max(ys) > _WIDE * min(ys):
+        axes.set_yscale("log")
     if title:
         axes.set_title(title, fontsize="medium")
     tidy(axes)
 
 
-def plain_ticks(axes: Axes) -> None:
-    """Write the numbers of logarithmic axes as numbers, and enough of them.
+def _mark(axes: Axes, places: Sequence[float]) -> None:
+    """Write the numbers of the points below a logarithmic axis."""
+    if len(places) > _MAX_TICKS:
+        return
+    axes.set_xticks(places, [_short(x) for x in places])
+    axes.set_xticks([], minor=True)
 
-    Args:
-        axes: A panel.
-    """
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
-        if scale != "log":
-            continue
-        low, high = axis.get_view_interval()
-        subs = (1.0,) if high > 50 * low else (1.0, 2.0, 3.0, 5.0, 7.0)
-        if high < 2 * low:
-            subs = tuple(k / 4 for k in range(4, 40))
-        axis.set_major_locator(LogLocator(subs=subs, numticks=12))
-        axis.set_minor_formatter(NullFormatter())
-        if high < 1e5:
-            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+def _short(x: float) -> str:
+    for factor, letter in ((1e6, " M"), (1e3, " k")):
+        if x >= factor:
+            return f"{x / factor:.3g}{letter}"
+    return f"{x:g}"

@@ -112,9 +112,7 @@ def pretraining_table(
             if arm != reference:
                 forces = by_seed(results, arm, task, "forces", stage=PRETRAINING)
             energy = by_seed(results, arm, task, "energy", stage=PRETRAINING)
-            rows.append(
-                (task, arm, estimate_of(energy), *compared(forces, base)[:2])
-            )
+            rows.append((task, arm, estimate_of(energy), *compared(forces, base)[:2]))
     return Table(
         title="Tasks of pre-training, test part",
         columns=(

@@ -34,9 +34,7 @@ class Metric:
 
 METRICS: dict[str, Metric] = {
     "energy": Metric(key="energy_mae_meV_per_atom", words="energy MAE, meV/atom"),
-    "forces": Metric(
-        key="force_mae_eV_per_A", words="force MAE, meV/Å", factor=1000.0
-    ),
+    "forces": Metric(key="force_mae_eV_per_A", words="force MAE, meV/Å", factor=1000.0),
     "target": Metric(key="target_mae", words="target MAE"),
 }
 """Errors by short name."""
@@ -63,7 +61,7 @@ def error_of(errors: Mapping[str, Any], metric: str) -> float:
     """
     chosen = METRICS[metric]
     value = errors.get(chosen.key)
-    return chosen.factor * float(value or 0.0) if is_number(value) else math.nan
+    return chosen.factor * value if is_number(value) else math.nan
 
 
 def runs_of(results: Sequence[ArmResult], name: str, **tags: Any) -> list[ArmResult]:
@@ -141,9 +139,7 @@ def compared(
     """
     if errors is reference:
         return estimate_of(errors), "reference", "reference"
-    gains = [
-        relative_improvement(a, b) for a, b in zip(errors, reference, strict=True)
-    ]
+    gains = [relative_improvement(a, b) for a, b in zip(errors, reference, strict=True)]
     difference = str(paired_difference(errors, reference))
     return estimate_of(errors), difference, estimate_of(gains)
 

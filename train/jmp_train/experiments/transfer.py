@@ -104,9 +104,9 @@ def _distances(settings: ExperimentSettings, announce: Announce) -> Table:
             )
             for store in settings.downstream
         ),
-        note=f"Features of {settings.weights} before any fine-tuning, averaged over the "
-        "atoms of a system; 0 means the same mean and spread, and smaller samples look "
-        f"farther apart. Systems: {counts}.",
+        note=f"Features of {settings.weights} before any fine-tuning, averaged over "
+        "the atoms of a system; 0 means the same mean and spread, and smaller samples "
+        f"look farther apart. Systems: {counts}.",
     )
 
 

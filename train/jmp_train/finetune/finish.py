@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,6 +61,19 @@ def finish_weights(
         )
     save_weights(model.cpu(), path)
     return notes
+
+
+def record_errors(path: Path, errors: Mapping[str, Any]) -> None:
+    """Write errors into a weights file, in place of those before it was finished.
+
+    Args:
+        path: The file; it is replaced.
+        errors: Plain data, by task.
+    """
+    model = load_weights(path)
+    training = {**model.info.get("training", {}), "test": dict(errors)}
+    model.info["training"] = training
+    save_weights(model, path)
 
 
 def _needs(task: TaskConfig, store: Store) -> bool:

@@ -17,7 +17,7 @@ from jmp_train.config_file import load_config
 from jmp_train.data.splits import SPLITS, Split
 from jmp_train.data.store import Store, store_path
 from jmp_train.export import export_weights
-from jmp_train.finetune.finish import finish_weights
+from jmp_train.finetune.finish import finish_weights, record_errors
 from jmp_train.finetune.graphs import graph_rules, is_published
 from jmp_train.finetune.pace import fit_to_time
 from jmp_train.finetune.recipeplan import plan_recipe_run
@@ -253,6 +253,9 @@ def finish_run(trainer: Trainer, result: RunResult) -> Outcome:
     errors = {"val": trainer.evaluate("val")}
     if has_part(config, "test"):
         errors["test"] = trainer.evaluate("test") if notes else result.errors
+        if notes:
+            tasks = errors_to_json(errors["test"])
+            group.on_main(lambda: record_errors(path, tasks))
     log = RunLog(config.out, is_writing=group.is_main)
     for split, found in errors.items():
         facts = {"split": split, "step": trainer.position.step}

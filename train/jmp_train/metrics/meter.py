@@ -194,7 +194,9 @@ class ErrorMeter:
             force_rmse_eV_per_A=root("force_square", "force_components"),
             stress_mae_eV_per_A3=mean("stress_abs", "stress_components"),
             stress_rmse_eV_per_A3=root("stress_square", "stress_components"),
-            baseline_energy_mae_meV_per_atom=mean("energy_baseline", "energies", 1000.0),
+            baseline_energy_mae_meV_per_atom=mean(
+                "energy_baseline", "energies", 1000.0
+            ),
             baseline_force_mae_eV_per_A=mean("force_baseline", "force_components"),
             baseline_stress_mae_eV_per_A3=mean("stress_baseline", "stress_components"),
             loss=self._loss(key, mean),

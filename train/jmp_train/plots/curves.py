@@ -52,8 +52,8 @@ class ErrorPanel:
 
 ERROR_PANELS = (
     ErrorPanel(key="energy_mae_meV_per_atom", title="energy MAE (meV/atom)"),
-    ErrorPanel(key="force_mae_eV_per_A", title="force MAE (meV/Å)", factor=1000),
-    ErrorPanel(key="stress_mae_eV_per_A3", title="stress MAE (meV/Å³)", factor=1000),
+    ErrorPanel(key="force_mae_eV_per_A", title="force MAE (meV/Å)", factor=1000.0),
+    ErrorPanel(key="stress_mae_eV_per_A3", title="stress MAE (meV/Å³)", factor=1000.0),
     ErrorPanel(key="target_mae", title="target MAE"),
     ErrorPanel(key="balanced_accuracy", title="balanced accuracy", is_log=False),
 )
@@ -174,7 +174,14 @@ def _errors(axes: Axes, runs: Sequence[RunHistory], panel: ErrorPanel) -> None:
             if len(runs) > 1:
                 label = task if task not in [d[0] for d in drawn] else None
                 style = {"color": color(place), "ls": dashes(row), "label": label}
-            axes.plot(steps, panel.factor * values, lw=1.4, marker="o", ms=2.5, **style)
+            axes.plot(
+                steps,
+                panel.factor * values,
+                lw=_width(place, runs),
+                marker="o",
+                ms=3,
+                **style,
+            )
             drawn.append((task, values))
     title = panel.title
     if panel.key == "target_mae" and len(units) == 1:

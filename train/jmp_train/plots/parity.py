@@ -59,7 +59,13 @@ def draw_parity(quantities: Sequence[Parity], title: str) -> Figure:
 def _scatter(axes: Axes, quantity: Parity) -> None:
     tidy(axes)
     label, predicted = quantity.pairs.T
-    low, high = _range(quantity.pairs)
+    notes = []
+    shift = _constant(label, predicted)
+    if shift:
+        predicted = predicted - shift
+        error = f"{quantity.error_factor * shift:.4g} {quantity.error_unit}"
+        notes.append(f"drawn without the median error, {error}")
+    low, high = _range(label, predicted)
     axes.plot([low, high], [low, high], lw=0.8, color=GRAY, zorder=3)
     if len(label) >= MANY_POINTS:
         drawn = axes.hexbin(
@@ -81,12 +87,12 @@ def _scatter(axes: Axes, quantity: Parity) -> None:
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.set_aspect("equal")
+    axes.locator_params(nbins=6)
     unit = f" ({quantity.unit})" if quantity.unit else ""
     axes.set_xlabel(f"label{unit}", fontsize="small")
     axes.set_ylabel(f"prediction{unit}", fontsize="small")
     axes.set_title(quantity.title, fontsize="medium")
     outside = (predicted < low) | (predicted > high) | (label < low) | (label > high)
-    notes = []
     if quantity.n_all > len(label):
         notes.append(f"{len(label)} of {quantity.n_all} points")
     if outside.any():
@@ -102,14 +108,20 @@ def _scatter(axes: Axes, quantity: Parity) -> None:
     )
 
 
-def _range(pairs: Float[np.ndarray, "points 2"]) -> tuple[float, float]:
+def _constant(
+    label: Float[np.ndarray, " points"], predicted: Float[np.ndarray, " points"]
+) -> float:
+    """Return the median error if it would hide everything else, and 0 if not."""
+    shift = float(np.median(predicted - label))
+    return shift if abs(shift) > 3 * label.std() > 0 else 0.0
+
+
+def _range(
+    label: Float[np.ndarray, " points"], predicted: Float[np.ndarray, " points"]
+) -> tuple[float, float]:
     """Return limits of both axes: all labels, and predictions but for a few far off."""
-    label, predicted = pairs.T
-    low, high = label.min(), label.max()
-    width = max(high - low, np.ptp(predicted) * 1e-3, 1e-9)
     tail = np.quantile(predicted, [1 - _TAIL, _TAIL])
-    low = max(min(low, tail[0]), low - width)
-    high = min(max(high, tail[1]), high + width)
+    low, high = min(label.min(), tail[0]), max(label.max(), tail[1])
     margin = 0.04 * max(high - low, 1e-9)
     return float(low - margin), float(high + margin)
 
@@ -117,30 +129,25 @@ def _range(pairs: Float[np.ndarray, "points 2"]) -> tuple[float, float]:
 def _errors(axes: Axes, quantity: Parity) -> None:
     tidy(axes)
     error = quantity.error_factor * (quantity.pairs[:, 1] - quantity.pairs[:, 0])
-    limit = max(float(np.quantile(np.abs(error), _TAIL)), 1e-12)
-    n_bins = min(80, max(10, round(np.sqrt(len(error)))))
+    low, high = np.quantile(error, [1 - _TAIL, _TAIL])
+    if low < 0 < high:
+        high = max(-low, high)
+        low = -high
+        axes.axvline(0, lw=0.8, color=GRAY)
+    n_bins = min(60, max(10, round(np.sqrt(len(error)))))
     axes.hist(
         error,
         bins=n_bins,
-        range=(-limit, limit),
+        range=(low, high) if high > low else None,
         color=COLORS[0],
         alpha=0.85,
         edgecolor="none",
     )
-    axes.axvline(0, lw=0.8, color=GRAY)
     mean = float(error.mean())
     axes.axvline(mean, lw=1.2, ls="--", color=COLORS[1])
-    text = (
-        f"mean {mean:.3g}\nMAE {np.abs(error).mean():.3g}\n"
-        f"RMSE {np.sqrt((error**2).mean()):.3g}"
-    )
-    axes.text(
-        0.97,
-        0.96,
-        text,
-        transform=axes.transAxes,
-        ha="right",
-        va="top",
+    axes.set_title(
+        f"mean {mean:.3g} (dashed), MAE {np.abs(error).mean():.3g}, "
+        f"RMSE {np.sqrt((error**2).mean()):.3g}",
         fontsize="small",
     )
     unit = f" ({quantity.error_unit})" if quantity.error_unit else ""

@@ -96,6 +96,7 @@ def prepare(
     exclude_rmd17: bool = False,
     progress: Progress | None = None,
     per_shard: int = RECORDS_PER_SHARD,
+    has_picture: bool = True,
 ) -> list[PreparedSet]:
     """Write the stores of several sets, and a report about each.
 
@@ -110,6 +111,7 @@ def prepare(
         exclude_rmd17: Leave out systems that hold a molecule of rMD17.
         progress: Called now and then.
         per_shard: Largest number of records in a shard.
+        has_picture: Draw the distributions for the report.
 
     Raises:
         ArgumentError: If names are not usable, the folder cannot be written to, or
@@ -132,7 +134,7 @@ def prepare(
                 for jobs in work.joins.values():
                     for _ in workers.run(run_join, jobs):
                         show.step()
-        return [work.publish() for work in works]
+        return [work.publish(has_picture=has_picture) for work in works]
 
 
 def _read_parts(workers: Workers, works: Sequence[_Work], show: _Show) -> None:
@@ -209,7 +211,7 @@ class _Work:
         ]
         return join_jobs(pieces, self.folder / split, per_shard=self.per_shard)
 
-    def publish(self) -> PreparedSet:
+    def publish(self, *, has_picture: bool) -> PreparedSet:
         """Put the stores and the report in their places."""
         from jmp_train.prepare.report import write_report
 
@@ -233,7 +235,7 @@ class _Work:
             notes=tuple(getattr(self.source, "notes", ())),
             report=self.out / f"{facts.name}-report",
         )
-        write_report(prepared, self.folder)
+        write_report(prepared, self.folder, has_picture=has_picture)
         shutil.rmtree(self.folder, ignore_errors=True)
         return prepared
 

@@ -33,18 +33,19 @@ _MOST_REASONS = 20
 _DASH = "–"
 
 
-def write_report(prepared: PreparedSet, work: Path) -> None:
+def write_report(
+    prepared: PreparedSet, work: Path, *, has_picture: bool = True
+) -> None:
     """Write the report on a set into its folder.
 
     Args:
         prepared: The set; its stores are in place.
         work: Folder with the lists of what was skipped.
+        has_picture: Draw the distributions.
 
     Raises:
         DataError: If a store is damaged, or a file cannot be written.
     """
-    from jmp_train.prepare.picture import draw_set
-
     headers: dict[str, dict[str, Any]] = {s.split: s.header for s in prepared.stores}
     references = train_references(headers)
     parts: dict[str, Distributions] = {
@@ -61,7 +62,10 @@ def write_report(prepared: PreparedSet, work: Path) -> None:
     _write(folder / TEXT, report_text(prepared, parts))
     facts = _facts(prepared, parts)
     _write(folder / JSON, json.dumps(facts, indent=1, ensure_ascii=False))
-    draw_set(parts, headers, folder / PICTURE, title=prepared.facts.title)
+    if has_picture:
+        from jmp_train.prepare.picture import draw_set
+
+        draw_set(parts, headers, folder / PICTURE, title=prepared.facts.title)
 
 
 def _write(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ MOST_SYSTEMS = 10_000
 """Systems of a store that are looked at, evenly spaced; sizes are those of all."""
 _MOST_COMPONENTS = 2_000_000
 
-Values = Float[np.ndarray, " values"]
+Values = Float[np.ndarray, " _"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

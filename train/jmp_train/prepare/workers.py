@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.synchronize import Event
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from jmp_calc.errors import ArgumentError, DataError
 
@@ -27,12 +27,8 @@ class StoppedError(Exception):
     """The job was asked to stop; nobody but its own process hears of it."""
 
 
-class Pulse(Protocol):
-    """What a job calls for each record, so that it is seen and can be stopped."""
-
-    def __call__(self) -> None:
-        """Count one record; raises if the job is to stop."""
-
+Pulse = Callable[[], None]
+"""What a job calls for each record: counts it, and raises if the job is to stop."""
 
 Function = Callable[[Any, Job, Pulse], Result]
 """A job: what all jobs share, this job, and what to call for each record."""

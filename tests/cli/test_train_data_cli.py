@@ -1,0 +1,180 @@
+"""``jmp-train data`` through ``main()``: stores, reports, checks, exit codes, help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from jmp_train import cli
+from jmp_train.cli.data import DATA_VERBS
+from jmp_train.data.families import FAMILIES
+from jmp_train.data.source import Download
+from jmp_train.data.store import Store
+from range_server import serve
+
+
+def data(*words: object) -> int:
+    return cli.main(["data", *(str(word) for word in words)])
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty rattled crystals of copper with energies and forces."""
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(40):
+        atoms = bulk("Cu", cubic=True)
+        atoms.positions += generator.normal(0, 0.05, (4, 3))
+        atoms.calc = EMT()
+        labels = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+        found.append(atoms)
+    path = tmp_path_factory.mktemp("data") / "copper.extxyz"
+    ase.io.write(path, found)
+    return path
+
+
+@pytest.fixture(scope="module")
+def stores(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("stores")
+    assert data("prepare", "user", frames, "--out", out, "--processes", 1) == 0
+    return out
+
+
+@pytest.mark.parametrize("verb", DATA_VERBS)
+def test_every_verb_has_help_with_an_example(verb, capsys) -> None:
+    assert data(verb, "--help") == 0
+    assert f"Example: jmp-train data {verb}" in capsys.readouterr().out
+
+
+def test_help_lists_the_verbs(capsys) -> None:
+    assert data("--help") == 0
+    text = capsys.readouterr().out
+    assert all(line in text for _, line in DATA_VERBS.values())
+
+
+@pytest.mark.parametrize("verb", DATA_VERBS)
+def test_help_imports_neither_torch_nor_lmdb(verb) -> None:
+    program = (
+        f"import sys; from jmp_train.cli import main; main(['data', {verb!r}, '-h']); "
+        "sys.exit(str({'torch', 'lmdb'} & set(sys.modules)) "
+        "if {'torch', 'lmdb'} & set(sys.modules) else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_prepare_writes_stores_and_shows_the_report(frames, tmp_path, capsys) -> None:
+    words = ("--variant", "cu", "--level-of-theory", "EMT", "--processes", 1)
+    assert data("prepare", "user", frames, "--out", tmp_path, *words) == 0
+    text = capsys.readouterr()
+    assert "theory   EMT" in text.out
+    assert f"report   {tmp_path / 'cu-report'}" in text.out
+    sizes = [len(Store(tmp_path / f"cu-{s}")) for s in ("train", "val", "test")]
+    assert sum(sizes) == 40
+    assert (tmp_path / "cu-report" / "report.png").is_file()
+
+
+def test_an_unknown_set_lists_those_there_are(tmp_path, capsys) -> None:
+    assert data("prepare", "rmd18", tmp_path, "--out", tmp_path) == 2
+    text = capsys.readouterr().err
+    assert "unknown set 'rmd18'; choose from ani1x, transition1x, qm9" in text
+    assert "did you mean 'rmd17'?" in text
+
+
+def test_a_source_that_is_not_there_says_what_it_must_be(tmp_path, capsys) -> None:
+    assert data("prepare", "qm9", tmp_path / "none", "--out", tmp_path / "out") == 2
+    text = capsys.readouterr().err
+    assert "none; SOURCE must be a folder with gdb9.sdf" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_data_set_names_it_and_what_is_kept(tmp_path, capsys) -> None:
+    words = ("--out", tmp_path / "out", "--variant", "pbe", "--processes", 1)
+    assert data("prepare", "nano", tmp_path, *words) == 2
+    text = capsys.readouterr().err
+    assert "mlearn" in text
+    assert "0 of 2 parts are finished and kept" in text
+
+
+def test_check_of_a_folder_looks_at_all_its_stores(stores, capsys) -> None:
+    assert data("check", stores) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["intact"] * 3
+
+
+def test_check_of_a_damaged_store_names_the_fault_and_fails(
+    frames, tmp_path, capsys
+) -> None:
+    assert data("prepare", "user", frames, "--out", tmp_path, "--processes", 1) == 0
+    path = tmp_path / "copper-train"
+    np.save(path / "n_pairs.npy", np.array(Store(path).n_pairs) + 1)
+    capsys.readouterr()
+    assert data("check", path) == 2
+    text = capsys.readouterr().out
+    assert f"damaged   {path}: 1 faults; prepare it again" in text
+    assert "n_pairs.npy differs" in text
+
+
+def test_check_of_no_store_is_an_error(tmp_path, capsys) -> None:
+    assert data("check", tmp_path) == 2
+    assert "there is no store" in capsys.readouterr().err
+
+
+def test_stats_prints_what_it_measures_and_compares(stores, capsys) -> None:
+    assert data("stats", stores / "copper-train") == 0
+    text = capsys.readouterr().out
+    assert "elements  Cu" in text
+    assert "sigma_F" in text
+    assert text.endswith("the header says the same\n")
+
+
+def test_stats_that_differ_from_the_header_fail(stores, tmp_path, capsys) -> None:
+    path = tmp_path / "copper-val"
+    path.mkdir()
+    for file in (stores / "copper-val").iterdir():
+        (path / file.name).write_bytes(file.read_bytes())
+    header = path / "header.json"
+    text = header.read_text(encoding="utf-8")
+    header.write_text(text.replace('"mean_atoms": 4.0', '"mean_atoms": 5.0'))
+    assert data("stats", path) == 2
+    assert "mean_atoms is 4, and the header says 5" in capsys.readouterr().out
+
+
+def test_download_fetches_and_shows_the_licence(tmp_path, monkeypatch, capsys) -> None:
+    with serve(b"content" * 1000) as server:
+        files = (Download(url=server.url, file="ani.h5"),)
+        family = replace(FAMILIES["ani1x"], downloads=files)
+        monkeypatch.setitem(FAMILIES, "ani1x", family)
+        assert data("download", "ani1x", "--to", tmp_path) == 0
+        text = capsys.readouterr().out
+        assert "licence  CC0" in text
+        assert "downloaded" in text
+        assert (tmp_path / "ani.h5").read_bytes() == b"content" * 1000
+        assert data("download", "ani1x", "--to", tmp_path) == 0
+        assert "was there" in capsys.readouterr().out
+        assert len(server.asked) == 1
+
+
+def test_download_can_list_the_files_without_fetching_any(tmp_path, capsys) -> None:
+    assert data("download", "oc22", "--list") == 0
+    text = capsys.readouterr().out
+    assert "licence  CC-BY-4.0" in text
+    assert "s2ef_total_train_val_test_lmdbs.tar.gz" in text
+    assert " md5 " in text
+
+
+def test_download_needs_a_folder(capsys) -> None:
+    assert data("download", "oc22") == 2
+    assert "say where the files are to go" in capsys.readouterr().err

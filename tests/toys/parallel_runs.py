@@ -1,0 +1,87 @@
+"""Short runs in one or several processes, to be compared: functions for spawning."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from jmp_calc.errors import DataError, JMPError
+from jmp_train.config import TrainConfig
+from jmp_train.parallel import Group
+from jmp_train.trainer import Trainer
+from toys.training import toy_config
+
+RUNS = ("gradient", "published", "direct", "sharded")
+"""Names of the runs."""
+
+
+def run_config(name: str, stores: Path, out: Path) -> TrainConfig:
+    """A run in float64, of single systems, so that processes hold different tasks.
+
+    Three batches a step: of two processes one has two, of four one has none.
+    """
+    config = toy_config(
+        stores,
+        out,
+        max_steps=7,
+        precision="float64",
+        evaluate_every=3,
+        scale_batches=4,
+    )
+    data = replace(config.data, batches_per_step=3, max_atoms=5)
+    if name == "published":
+        data = replace(data, batch_systems=2)
+        config = replace(config, average="batches", reduction="atom")
+    if name in ("direct", "sharded"):
+        model = replace(config.model, has_direct_forces=True)
+        tasks = tuple(replace(task, forces="direct") for task in data.tasks)
+        config = replace(config, model=model)
+        data = replace(data, tasks=tasks, edge_dropout=0.2)
+    if name == "sharded":
+        config = replace(config, parallel="fsdp")
+    return replace(config, data=data)
+
+
+def group_of(rank: int) -> Group:
+    """The group of a spawned process."""
+    return Group(
+        rank=rank,
+        world_size=dist.get_world_size(),
+        device=torch.device("cpu"),
+        has_processes=True,
+    )
+
+
+def train(rank: int, names: tuple[str, ...], stores: Path, folder: Path) -> None:
+    """Make some runs in all processes."""
+    for name in names:
+        config = run_config(name, stores, folder / name)
+        Trainer.build(config, group=group_of(rank)).run()
+
+
+def talk(rank: int, folder: Path) -> None:
+    """Use the group, and write down what this process got from it."""
+    group = group_of(rank)
+    found = {
+        "any": [group.any(rank == 1), group.any(False)],
+        "sum": group.sum(torch.tensor([1.0, float(rank)])).tolist(),
+        "smallest": group.smallest(3.0 - rank),
+        "gather": group.gather({"rank": rank}),
+        "main": group.on_main(lambda: f"from {rank}"),
+        "failed": _error_of(group, rank),
+    }
+    (folder / f"talk-{rank}.json").write_text(json.dumps(found))
+
+
+def _error_of(group: Group, rank: int) -> str:
+    try:
+        with group.together():
+            if rank == 1:
+                raise DataError("a record is damaged")
+    except JMPError as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jmp_calc.errors import ArgumentError, DataError
+from jmp_train.evaluation.models import Measured, open_measured
+from jmp_train.evaluation.reservoir import Reservoir
+from jmp_train.evaluation.scores import size_class
+from jmp_train.evaluation.sets import choose_spec, file_set, store_sets
+from toys.batches import toy_model
+from toys.evaluation import save_toy, write_evaluation_stores, write_frames
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> Path:
+    return write_evaluation_stores(tmp_path_factory.mktemp("stores"))
+
+
+@pytest.fixture
+def measured() -> Measured:
+    return Measured(model=toy_model(), name="toy", origin="toy.safetensors")
+
+
+def test_a_weights_file_says_its_name_and_hash(tmp_path) -> None:
+    path = save_toy(tmp_path)
+    found = open_measured(str(path))
+    assert (found.name, found.origin, found.step) == ("toy", str(path), None)
+    assert len(found.sha256) == 64
+
+
+def test_all_stores_called_like_a_head_are_taken(measured, stores) -> None:
+    found = store_sets(measured, stores, "test")
+    assert [(s.name, s.head.name) for s in found] == [
+        ("qm7x", "qm7x"),
+        ("pbe", "pbe"),
+        ("gap", "gap"),
+        ("metal", "metal"),
+    ]
+
+
+def test_a_store_with_another_name_is_predicted_by_the_named_head(
+    measured, stores
+) -> None:
+    (found,) = store_sets(
+        measured, stores, "test", names=["rmd17-ethanol"], head="qm7x"
+    )
+    assert (found.name, found.head.name) == ("rmd17-ethanol", "qm7x")
+
+
+def test_a_store_with_another_name_needs_a_head(measured, stores) -> None:
+    with pytest.raises(ArgumentError, match=r"no head .*'rmd17-ethanol'.*--head: qm7x"):
+        store_sets(measured, stores, "test", names=["rmd17-ethanol"])
+
+
+def test_an_unknown_head_is_an_error_with_a_suggestion(measured) -> None:
+    with pytest.raises(ArgumentError, match="did you mean 'qm7x'"):
+        choose_spec(measured, "qm7", "rmd17-ethanol")
+
+
+def test_weights_without_stores_or_data_are_an_error(measured) -> None:
+    with pytest.raises(ArgumentError, match=r"--stores FOLDER .* or --data FILE"):
+        store_sets(measured, None, "test")
+
+
+def test_stores_of_which_none_is_called_like_a_head_are_listed(
+    measured, stores, tmp_path
+) -> None:
+    (tmp_path / "other-test").symlink_to(stores / "rmd17-ethanol-test")
+    with pytest.raises(ArgumentError, match=r"name it with --task, .*: other$"):
+        store_sets(measured, tmp_path, "test")
+
+
+def test_frames_of_a_file_become_a_set(measured, tmp_path) -> None:
+    path = write_frames(tmp_path / "mine.extxyz", 3)
+    with file_set(measured, [path], head="qm7x", out=tmp_path) as found:
+        assert (found.name, len(found.dataset)) == ("mine", 3)
+        assert found.dataset.sample(0).forces is not None
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.extxyz"]
+
+
+def test_a_label_that_the_head_predicts_must_be_in_the_file(measured, tmp_path) -> None:
+    path = write_frames(tmp_path / "mine.extxyz", 2)
+    with (
+        pytest.raises(DataError, match=r"none of the 2 frames has a value 'gap'"),
+        file_set(measured, [path], head="gap", out=tmp_path),
+    ):
+        pass
+
+
+def test_sizes_fall_into_classes() -> None:
+    found = [size_class(n) for n in (1, 10, 11, 50, 200, 201)]
+    assert found == ["1-10", "1-10", "11-20", "21-50", "101-200", "over 200"]
+
+
+def test_a_reservoir_keeps_all_rows_that_fit() -> None:
+    kept = Reservoir(10, 2)
+    rows = np.arange(12.0).reshape(6, 2)
+    kept.add(rows[:4])
+    kept.add(rows[4:])
+    np.testing.assert_array_equal(kept.rows, rows)
+
+
+def test_a_reservoir_chooses_evenly_from_a_long_stream() -> None:
+    kept = Reservoir(1000, 1)
+    for start in range(0, 50_000, 100):
+        kept.add(np.arange(start, start + 100.0)[:, None])
+    assert (kept.n_seen, len(kept.rows)) == (50_000, 1000)
+    # the mean of 1000 uniform numbers is known to 1 / sqrt(12000) = 0.9 % of the range
+    assert kept.rows.mean() == pytest.approx(25_000, abs=4 * 0.0092 * 50_000)
+
+
+def test_a_reservoir_never_holds_much_more_than_it_keeps() -> None:
+    kept = Reservoir(50, 1)
+    for _ in range(100):
+        kept.add(np.zeros((40, 1)))
+        assert len(kept._rows) <= 140
