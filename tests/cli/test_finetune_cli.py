@@ -145,6 +145,7 @@ def test_a_finished_folder_is_not_used_again(run, files, capsys) -> None:
     assert "already holds a run; resume it with --resume" in error_of(capsys)
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_from_its_folder(run, capsys) -> None:
     out, _ = run
     assert finetune("--resume", "--out", out, "--device", "cpu") == 0
@@ -169,6 +170,7 @@ def test_a_recipe_runs_on_its_stores(files, tmp_path, capsys) -> None:
     assert config["optim"]["clip_value"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_changed_cutoff_is_shown_with_its_effect(files, tmp_path, capsys) -> None:
     code = finetune(
         *("--data", files / "mine.xyz", "--from", files / "toy.safetensors"),
@@ -178,6 +180,7 @@ def test_a_changed_cutoff_is_shown_with_its_effect(files, tmp_path, capsys) -> N
     assert "cutoff 2.5 Å; changed from 3 Å, which changes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_property_ends_with_weights_for_predict(files, tmp_path, capsys) -> None:
     frames = [to_frame(s) for s in toy_molecules(8)]
     for index, atoms in enumerate(frames):
@@ -194,6 +197,7 @@ def test_a_property_ends_with_weights_for_predict(files, tmp_path, capsys) -> No
     assert (target.name, target.unit, target.reduction) == ("gap", "eV", "mean")
 
 
+@pytest.mark.slow
 def test_a_time_limit_decides_the_length_of_the_schedule(
     files, tmp_path, capsys
 ) -> None:

@@ -99,3 +99,14 @@ def test_links_to_files_lead_somewhere() -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_the_fine_tuning_table_is_that_of_the_result_file() -> None:
+    for molecule, arms in result_of("finetune_rmd17")["molecules"].items():
+        nano, scratch = arms["jmp-nano"], arms["scratch"]
+        assert nano["steps"] == scratch["steps"]
+        row = (
+            f"| {molecule} | {nano['steps']} | {nano['test_force_mae_meV_per_A']:.1f} "
+            f"| {scratch['test_force_mae_meV_per_A']:.1f} |"
+        )
+        assert row in README

@@ -32,8 +32,8 @@ N_TRAIN = {"small": 16, "solid": 6}
 def write_experiment_stores(folder: Path) -> Path:
     """Write all parts of all sets; ``tune`` has a target, too."""
     for place, (name, kinds) in enumerate(SETS.items()):
-        for part, (split, n) in enumerate(SIZES.items()):
-            n = N_TRAIN.get(name, n) if split == "train" else n
+        sizes = SIZES | {"train": N_TRAIN.get(name, SIZES["train"])}
+        for part, (split, n) in enumerate(sizes.items()):
             samples = [
                 _sample(kinds[i % len(kinds)], [place, part, i]) for i in range(n)
             ]

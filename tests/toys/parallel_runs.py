@@ -27,10 +27,9 @@ def run_config(name: str, stores: Path, out: Path) -> TrainConfig:
     config = toy_config(
         stores,
         out,
-        max_steps=7,
+        max_steps=5,
         precision="float64",
-        evaluate_every=3,
-        scale_batches=4,
+        scale_batches=0,
     )
     data = replace(config.data, batches_per_step=3, max_atoms=5)
     if name == "published":

@@ -207,15 +207,15 @@ def _assign(data: Any, names: Sequence[str], value: Any, key: str) -> None:
     """Change one entry of plain data; an entry of None may become a mapping."""
     for name in names[:-1]:
         place = _place(data, name, key)
-        if data[place] is None:
-            data[place] = {}
+        if isinstance(data, dict) and data.get(place) is None:
+            data[place] = {}  # from_plain says whether there is such a setting
         data = data[place]
     data[_place(data, names[-1], key)] = value
 
 
 def _place(data: Any, name: str, key: str) -> Any:
     if isinstance(data, dict):
-        return name  # from_plain knows which names there are
+        return name
     if not isinstance(data, list):
         raise ArgumentError(f"{key} is no setting: nothing is below {data!r}")
     known = [item.get("name") if isinstance(item, dict) else None for item in data]

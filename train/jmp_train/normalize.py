@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from jmp_calc.errors import DataError
 from jmp_train.data.sample import Sample
-
-MAX_ELEMENT = 118
-"""Largest atomic number that is counted."""
+from jmp_train.factor import MAX_ELEMENT, N_FIXED, Factor
 
 ENERGY = "energy"
 """Name of the total energy among the labels that are fitted; no target has it."""
 
-_N_FIXED = MAX_ELEMENT + 2
-"""Columns before the labels: a one, then the number of atoms of each element."""
-_ROWS_PER_UPDATE = 1024
 _RANK_TOLERANCE = 1e-10
-
-Matrix = Float[np.ndarray, "rows columns"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,7 +178,7 @@ class StatisticsAccumulator:
     """
 
     def __init__(self) -> None:
-        self._factors: dict[tuple[str, ...], _Factor] = {}
+        self._factors: dict[tuple[str, ...], Factor] = {}
         self._atoms = np.zeros(MAX_ELEMENT + 1, dtype=np.int64)
         self._systems = np.zeros(MAX_ELEMENT + 1, dtype=np.int64)
         self._n_systems = 0
@@ -242,7 +235,7 @@ class StatisticsAccumulator:
         if sample.energy is not None:
             values = {ENERGY: sample.energy, **values}
         if values:
-            factor = self._factors.setdefault(tuple(values), _Factor(len(values)))
+            factor = self._factors.setdefault(tuple(values), Factor(len(values)))
             factor.add(counts, list(values.values()))
 
     def merge(self, other: StatisticsAccumulator) -> None:
@@ -259,7 +252,7 @@ class StatisticsAccumulator:
             self._components[name] += other._components[name]
             self._labelled[name] += other._labelled[name]
         for names, factor in other._factors.items():
-            mine = self._factors.setdefault(names, _Factor(len(names)))
+            mine = self._factors.setdefault(names, Factor(len(names)))
             mine.merge(factor)
 
     def to_json(self) -> dict[str, Any]:
@@ -297,7 +290,7 @@ class StatisticsAccumulator:
                 found._components[name] = int(data["components"][name])
                 found._labelled[name] = int(data["labelled"][name])
             found._factors = {
-                tuple(factor["labels"]): _Factor.from_json(factor, elements)
+                tuple(factor["labels"]): Factor.from_json(factor, elements)
                 for factor in data["factors"]
             }
         except KeyError as error:
@@ -338,14 +331,14 @@ class StatisticsAccumulator:
 
     def _fit(self, name: str) -> TargetStatistics:
         """Fit one label to the systems that have it."""
-        columns = range(_N_FIXED)
+        columns = range(N_FIXED)
         having = {k: f for k, f in self._factors.items() if name in k}
         rows = [
-            f.triangle()[:, [*columns, _N_FIXED + names.index(name)]]
+            f.triangle()[:, [*columns, N_FIXED + names.index(name)]]
             for names, f in having.items()
         ]
         factor = np.asarray(np.linalg.qr(np.vstack(rows), mode="r"))
-        counts, label = factor[:, 1:_N_FIXED], factor[:, -1]
+        counts, label = factor[:, 1:N_FIXED], factor[:, -1]
         coefficient = np.linalg.lstsq(counts, label, rcond=_RANK_TOLERANCE)[0]
         rest = label - counts @ coefficient
         n = sum(f.n_rows for f in having.values())
@@ -358,62 +351,3 @@ class StatisticsAccumulator:
             referenced_mean=float(rest[0] / factor[0, 0]),
             referenced_std=float(np.linalg.norm(rest[1:]) / np.sqrt(n)),
         )
-
-
-class _Factor:
-    """Triangular factor of the rows [1 | counts | labels] of systems seen so far."""
-
-    def __init__(self, n_labels: int) -> None:
-        self.n_rows = 0
-        self._matrix: Matrix = np.zeros((0, _N_FIXED + n_labels))
-        self._rows: list[Float[np.ndarray, " columns"]] = []
-
-    def add(
-        self, counts: Int[np.ndarray, " elements"], labels: Sequence[float]
-    ) -> None:
-        self._rows.append(np.concatenate([[1.0], counts, labels]))
-        self.n_rows += 1
-        if len(self._rows) == _ROWS_PER_UPDATE:
-            self.triangle()
-
-    def triangle(self) -> Matrix:
-        """Return the factor of everything added."""
-        if self._rows:
-            self._append(np.array(self._rows))
-            self._rows = []
-        return self._matrix
-
-    def merge(self, other: _Factor) -> None:
-        self.triangle()
-        self._append(other.triangle())
-        self.n_rows += other.n_rows
-
-    def _append(self, rows: Matrix) -> None:
-        block = np.vstack([self._matrix, rows])
-        self._matrix = np.asarray(np.linalg.qr(block, mode="r"))
-
-    def to_json(self, elements: Int[np.ndarray, " elements"]) -> dict[str, Any]:
-        matrix = self.triangle()
-        kept = _columns(elements, matrix.shape[1])
-        # Columns of absent elements are zero, so the others have a factor of their own.
-        small = np.asarray(np.linalg.qr(matrix[:, kept], mode="r"))
-        return {"n_rows": self.n_rows, "factor": small.tolist()}
-
-    @classmethod
-    def from_json(
-        cls, data: Mapping[str, Any], elements: Int[np.ndarray, " elements"]
-    ) -> _Factor:
-        factor = cls(len(data["labels"]))
-        small = np.array(data["factor"], dtype=np.float64)
-        factor.n_rows = int(data["n_rows"])
-        factor._matrix = np.zeros((len(small), _N_FIXED + len(data["labels"])))
-        factor._matrix[:, _columns(elements, factor._matrix.shape[1])] = small
-        return factor
-
-
-def _columns(
-    elements: Int[np.ndarray, " elements"], n_columns: int
-) -> Int[np.ndarray, " kept"]:
-    """Return the columns that can differ from zero."""
-    labels = np.arange(_N_FIXED, n_columns)
-    return np.concatenate([[0], 1 + elements, labels]).astype(np.int64)

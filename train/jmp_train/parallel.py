@@ -22,6 +22,7 @@ from torch.distributed.fsdp import (
     fully_shard,
     register_fsdp_forward_method,
 )
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -31,6 +32,8 @@ from jmp_train.config import Device, TrainConfig
 from jmp_train.devices import choose_device
 
 T = TypeVar("T")
+
+_TIMEOUT = timedelta(minutes=30)
 
 
 class OtherProcessError(JMPError):
@@ -194,8 +197,13 @@ def start_group(device: Device = "auto") -> Iterator[Group]:
     is_cuda = chosen.type == "cuda"
     if is_cuda:
         torch.cuda.set_device(chosen)
+    store, rank, world_size = next(rendezvous("env://", timeout=_TIMEOUT))
     dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if is_cuda else "gloo", timeout=timedelta(minutes=30)
+        "cpu:gloo,cuda:nccl" if is_cuda else "gloo",
+        store=_of_this_start(store),
+        rank=rank,
+        world_size=world_size,
+        timeout=_TIMEOUT,
     )
     try:
         yield Group(
@@ -206,6 +214,19 @@ def start_group(device: Device = "auto") -> Iterator[Group]:
         )
     finally:
         dist.destroy_process_group()
+
+
+def _of_this_start(store: dist.Store) -> dist.Store:
+    """Return a part of torchrun's store that no earlier start has written to.
+
+    torchrun keeps one store over its restarts, where the new processes would find the
+    addresses of the dead ones (pytorch/pytorch#135712). Nodes count restarts each for
+    itself, so that several need TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 instead.
+    """
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        return store
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"start-{start}", store)
 
 
 def check_parallel(config: TrainConfig) -> None:

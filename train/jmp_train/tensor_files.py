@@ -14,6 +14,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -195,9 +196,7 @@ def read_metadata(path: Path) -> Metadata:
     """
     file = path / METADATA
     try:
-        data = file.read_bytes()
-        check_instructions(data)
-        return _metadata(_Unpickler(data).load())
+        return _parsed(file.read_bytes())
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from error
     except READ_ERRORS as error:
@@ -205,6 +204,13 @@ def read_metadata(path: Path) -> Metadata:
             f"{file} is damaged or was not written by jmp-train "
             f"({type(error).__name__}: {error}); nothing in it was run"
         ) from error
+
+
+@lru_cache(maxsize=2)
+def _parsed(data: bytes) -> Metadata:
+    # one reading of a checkpoint asks several times, and the checks take their time
+    check_instructions(data)
+    return _metadata(_Unpickler(data).load())
 
 
 def fill_tensors(path: Path, into: Mapping[str, Tensor]) -> None:

@@ -15,6 +15,7 @@ from jmp_train.config_file import (
     result_settings,
     save_config,
     to_plain,
+    with_settings,
 )
 from toys.training import toy_config
 
@@ -112,3 +113,40 @@ def test_settings_have_dotted_names(config) -> None:
     assert flat["data.tasks.1.name"] == "pbe"
     assert flat["optim.betas.1"] == 0.95
     assert "data.stores" not in flat
+
+
+def test_settings_are_changed_by_dotted_names() -> None:
+    config = toy_config(Path("stores"), Path("out"))
+    found = with_settings(
+        config,
+        [
+            "optim.learning_rate=1e-2",
+            "data.tasks.pbe.force_weight=3",
+            "data.tasks.0.scales.energy_scale=2.5",
+            "max_minutes=null",
+            "stopping.patience=7",
+        ],
+    )
+    assert found.optim.learning_rate == 0.01
+    assert found.task("pbe").force_weight == 3.0
+    assert found.data.tasks[0].scales.energy_scale == 2.5
+    assert found.stopping.patience == 7
+    assert with_settings(config, []) == config
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("seed", r"'seed' is not KEY=VALUE, such as optim\.learning_rate=1e-3"),
+        ("sead=1", r"unknown setting 'sead'.*did you mean 'seed'"),
+        ("optin.eps=1", r"unknown setting 'optin'.*did you mean 'optim'"),
+        ("seed=one", r"seed is 'one'; it must be of type int"),
+        ("data.tasks.pbee.forces=direct", r"there is no 'pbee'.*did you mean 'pbe'"),
+        ("seed.x=1", r"seed\.x is no setting: nothing is below 0"),
+        ("seed=[1", r"the value of seed is not YAML"),
+    ],
+)
+def test_wrong_changes_of_settings_are_errors(assignment, message) -> None:
+    config = toy_config(Path("stores"), Path("out"))
+    with pytest.raises(ArgumentError, match=message):
+        with_settings(config, [assignment])

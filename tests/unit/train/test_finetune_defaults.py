@@ -45,6 +45,15 @@ def test_more_data_mean_larger_batches_and_fewer_passes() -> None:
     assert parts == sorted(parts, reverse=True)
 
 
+def test_the_table_in_the_documentation_is_the_one_in_the_code() -> None:
+    text = (Path(__file__).parents[3] / "train" / "README.md").read_text("utf-8")
+    for row in SIZE_DEFAULTS:
+        size = "more" if row.n_systems is None else f"{row.n_systems:,}"
+        cells = [size.replace(",", " "), row.batch_systems, row.epochs]
+        line = " | ".join(map(str, cells))
+        assert f"| {line} | {100 * row.val_fraction:g} % |" in text
+
+
 @pytest.mark.parametrize(
     ("n", "n_val"), [(20, 4), (100, 20), (1000, 100), (10_000, 500), (100_000, 2000)]
 )

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -34,6 +38,7 @@ def test_labels_are_those_of_the_calculator(tmp_path):
     assert np.allclose(found.arrays["REF_forces"], atoms.get_forces(), atol=1e-8)
     assert np.allclose(found.info["REF_stress"], atoms.get_stress(voigt=False))
     assert found.info["level_of_theory"] == "emt"
+    assert found.info["label_units"] == "energy eV, forces eV/A, stress eV/A^3"
 
 
 def test_two_processes_give_the_file_of_one(tmp_path):
@@ -65,7 +70,7 @@ class Counting(EMT):
 @pytest.fixture
 def counting(monkeypatch):
     monkeypatch.setattr(Counting, "calls", 0)
-    monkeypatch.setattr("jmp_train.data.labelling._factory", lambda _name: Counting)
+    monkeypatch.setattr("jmp_train.data.calculators._factory", lambda _name: Counting)
     return CalculatorChoice(name="counting", options={})
 
 
@@ -104,7 +109,9 @@ def test_failures_are_tried_again_only_on_request(tmp_path, monkeypatch):
     structures = [molecule("SiH4")]
     out = tmp_path / "out.xyz"
     label_structures(structures, EMT_CHOICE, out)
-    monkeypatch.setattr("jmp_train.data.labelling._labels", lambda *_: {"energy": 1.0})
+    monkeypatch.setattr(
+        "jmp_train.data.label_workers.labels_of", lambda *_: {"energy": 1.0}
+    )
     assert label_structures(structures, EMT_CHOICE, out).n_labelled == 0
     again = label_structures(structures, EMT_CHOICE, out, retry_failed=True)
     assert again.n_labelled == 1
@@ -146,3 +153,76 @@ def test_tblite_labels_water_and_charged_species(tmp_path):
     # GFN2-xTB energy of water: -5.0703 hartree (Bannwarth 2019, geometry near minimum)
     assert water.info["REF_energy"] == pytest.approx(-137.97, abs=0.05)
     assert ion.info["REF_energy"] != pytest.approx(water.info["REF_energy"], abs=1.0)
+
+
+def troubled(trouble: str = "") -> EMT:
+    """EMT to which gold does something bad; the factory of the tests below."""
+
+    class Troubled(EMT):
+        def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+            if "Au" in atoms.get_chemical_symbols():
+                if trouble == "crash":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(600)
+            super().calculate(atoms, properties, system_changes)
+
+    return Troubled()
+
+
+def with_gold() -> list[Atoms]:
+    return [*crystals(1), bulk("Au", cubic=True), bulk("Al", cubic=True)]
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    """Make this file importable in other processes."""
+    folder = Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.syspath_prepend(folder)
+    return "test_labelling:troubled"
+
+
+def test_a_crash_of_the_calculator_costs_one_structure(importable, tmp_path):
+    choice = CalculatorChoice(name=importable, options={"trouble": "crash"})
+    report = label_structures(with_gold(), choice, tmp_path / "out.xyz", processes=2)
+    ((number, reason),) = report.failed
+    assert (number, report.n_labelled) == (1, 2)
+    assert reason == "the calculator ended its process (exit code -9)"
+
+
+def test_a_structure_that_takes_too_long_is_given_up(importable, tmp_path):
+    choice = CalculatorChoice(name=importable, options={"trouble": "sleep"})
+    # gold would take ten minutes, the others take a hundredth of a second
+    report = label_structures(with_gold(), choice, tmp_path / "out.xyz", timeout_s=2.0)
+    assert report.failed == ((1, "no result within 2 s"),)
+
+
+def test_a_charge_that_the_calculator_does_not_know_is_a_failure(tmp_path):
+    atoms = crystals(1)[0]
+    atoms.info["charge"] = 1
+    report = label_structures([atoms], EMT_CHOICE, tmp_path / "out.xyz")
+    assert "charge 1 and multiplicity 1, which calculator 'emt'" in report.failed[0][1]
+
+
+@pytest.mark.filterwarnings("default")
+def test_electrons_and_spin_must_go_together(tmp_path):
+    pytest.importorskip("tblite", reason="needs the extra xtb")
+    radical = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]])
+    doublet = radical.copy()
+    doublet.info["spin"] = 2
+    report = label_structures(
+        [radical, doublet],
+        CalculatorChoice(name="tblite", options={"method": "GFN1-xTB"}),
+        tmp_path / "out.xyz",
+    )
+    ((number, reason),) = report.failed
+    assert number == 0
+    assert "9 electrons (charge 0) cannot have multiplicity 1" in reason
+    assert ase.io.read(tmp_path / "out.xyz").info["level_of_theory"] == "GFN1-xTB"
+
+
+def test_a_charge_must_be_a_whole_number(tmp_path):
+    atoms = crystals(1)[0]
+    atoms.info["charge"] = 0.5
+    report = label_structures([atoms], EMT_CHOICE, tmp_path / "out.xyz")
+    assert "charge of the structure is 0.5, not a whole number" in report.failed[0][1]

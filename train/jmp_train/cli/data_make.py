@@ -152,6 +152,12 @@ def sample(
     help="Structures that are labelled at the same time.",
 )
 @click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds after which a structure counts as failed; default: no limit.",
+)
+@click.option(
     "--retry-failed", is_flag=True, help="Try those that failed before again."
 )
 @_calculator_options
@@ -160,6 +166,7 @@ def label(
     file: Path,
     out: Path,
     processes: int,
+    timeout_s: float | None,
     retry_failed: bool,
     calculator: str | None,
     options: tuple[str, ...],
@@ -191,6 +198,7 @@ def label(
             CalculatorChoice(name=calculator, options=_keywords(options)),
             out,
             processes=processes,
+            timeout_s=timeout_s,
             retry_failed=retry_failed,
             progress=show,
         )

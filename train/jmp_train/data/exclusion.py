@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ase.data import covalent_radii
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
@@ -50,7 +51,8 @@ def _formulas(sample: Sample) -> set[str]:
     radius = covalent_radii[sample.numbers]
     distance = cdist(sample.positions, sample.positions)
     for factor in BOND_FACTORS:
-        is_bond = distance < factor * (radius[:, None] + radius)
+        # as sparse: connected_components spends much longer on a dense matrix
+        is_bond = csr_array(distance < factor * (radius[:, None] + radius))
         n_fragments, fragment = connected_components(is_bond, directed=False)
         if n_fragments > 1:
             found.update(
@@ -67,12 +69,3 @@ def exclusion_reason(molecule: str) -> str:
         molecule: What :func:`excluded_molecule` returned.
     """
     return f"holds {molecule}, a molecule of rMD17"
-
-
-def is_excluded(sample: Sample) -> bool:
-    """Return whether a sample must not be trained on.
-
-    Args:
-        sample: Any sample.
-    """
-    return excluded_molecule(sample) is not None

@@ -8,12 +8,9 @@ structures.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,88 +18,21 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator
 from filelock import FileLock, Timeout
 from jaxtyping import Float
 
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.files import replacing
+from jmp_train.data.calculators import CalculatorChoice as CalculatorChoice
+from jmp_train.data.label_workers import Found, label_all
 
 PROPERTIES = ("energy", "forces", "stress")
 """What is asked of the calculator, where it has it."""
-CHUNK = 8
-"""Structures that a process labels before it reports."""
+LABEL_UNITS = "energy eV, forces eV/A, stress eV/A^3"
+"""What ``info["label_units"]`` of a labelled structure says."""
 
 Progress = Callable[[int, int, int], None]
 """Called with labelled, failed and all structures."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CalculatorChoice:
-    """Which calculator labels, so that each process can make its own."""
-
-    name: str
-    """``tblite``, ``emt``, ``module:function``, or weights for ``JMPCalculator``."""
-    options: Mapping[str, Any]
-    """Keywords of the calculator."""
-
-    def build(self) -> Calculator:
-        """Return a new calculator.
-
-        Raises:
-            ArgumentError: If it is not installed, not found, or refuses its keywords.
-        """
-        try:
-            calculator = _factory(self.name)(**self.options)
-        except TypeError as error:
-            raise ArgumentError(
-                f"calculator {self.name!r} does not take the options "
-                f"{dict(self.options)}: {error}"
-            ) from error
-        if not callable(getattr(calculator, "get_potential_energy", None)):
-            raise ArgumentError(
-                f"{self.name!r} gave {calculator!r}, which is not an ASE calculator"
-            )
-        return calculator  # type: ignore[no-any-return]  # checked
-
-    @property
-    def level_of_theory(self) -> str:
-        """What made the labels, in words."""
-        options = ", ".join(f"{k}={v}" for k, v in sorted(self.options.items()))
-        name = "GFN-xTB (tblite)" if self.name == "tblite" else self.name
-        return f"{name} ({options})" if options else name
-
-
-def _factory(name: str) -> Callable[..., Any]:
-    if name == "emt":
-        from ase.calculators.emt import EMT
-
-        return EMT
-    if name == "tblite":
-        try:
-            from tblite.ase import TBLite
-        except ModuleNotFoundError as error:
-            raise ArgumentError(
-                "tblite is not installed; run: pip install 'jmp-calc[xtb]'"
-            ) from error
-        return lambda method="GFN2-xTB", **options: TBLite(
-            method=method, verbosity=0, **options
-        )
-    if ":" in name and not Path(name).exists():
-        module, _, function = name.partition(":")
-        try:
-            found: Callable[..., Any] = getattr(
-                importlib.import_module(module), function
-            )
-            return found
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ArgumentError(
-                f"calculator {name!r} cannot be imported ({error}); give "
-                "module:function, with the module on PYTHONPATH"
-            ) from error
-    from jmp_calc.calculator import JMPCalculator
-
-    return lambda **options: JMPCalculator(name, **options)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +57,9 @@ def structure_key(atoms: Atoms, choice: CalculatorChoice) -> str:
     digest = hashlib.sha256()
     for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
         digest.update(np.ascontiguousarray(array).tobytes())
-    marks = {key: atoms.info.get(key) for key in ("charge", "spin")}
+    marks = {
+        key: atoms.info.get(key) for key in ("charge", "spin", "spin_multiplicity")
+    }
     words = [choice.name, sorted(map(str, choice.options.items())), marks]
     digest.update(json.dumps(words, default=str).encode())
     return digest.hexdigest()
@@ -139,6 +71,7 @@ def label_structures(
     out: Path,
     *,
     processes: int = 1,
+    timeout_s: float | None = None,
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> LabelReport:
@@ -150,6 +83,7 @@ def label_structures(
         out: The labelled file; a journal ``OUT.journal.jsonl`` beside it remembers
             what is done, and ``OUT.failed.json`` lists what failed.
         processes: How many structures are labelled at the same time.
+        timeout_s: Longest time for one structure; it fails then. None: any.
         retry_failed: Try those again that failed before.
         progress: Hears how far it is.
 
@@ -180,21 +114,22 @@ def label_structures(
             for key, atoms in zip(keys, structures, strict=True)
             if key not in known
         }
-        _label(todo, choice, journal, known, processes, len(set(keys)), progress)
+        total = len(set(keys))
+        results = label_all(todo, choice, processes=processes, timeout_s=timeout_s)
+        _record(results, journal, known, total, progress)
         return _finish(structures, keys, known, choice, out, n_known)
 
 
-def _label(
-    todo: Mapping[str, Atoms],
-    choice: CalculatorChoice,
+def _record(
+    results: Iterator[tuple[str, Found]],
     journal: Path,
-    known: dict[str, dict[str, Any]],
-    processes: int,
+    known: dict[str, Found],
     total: int,
     progress: Progress | None,
 ) -> None:
+    """Append each result to the journal as soon as it is there."""
     with journal.open("a", encoding="utf-8") as file:
-        for key, found in _results(todo, choice, processes):
+        for key, found in results:
             known[key] = found
             file.write(json.dumps({"key": key, **found}) + "\n")
             file.flush()
@@ -202,68 +137,6 @@ def _label(
             if progress is not None:
                 n_failed = sum("error" in value for value in known.values())
                 progress(len(known) - n_failed, n_failed, total)
-
-
-def _results(
-    todo: Mapping[str, Atoms], choice: CalculatorChoice, processes: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    items = list(todo.items())
-    if processes <= 1 or len(items) <= 1:
-        calculator = choice.build()
-        for key, atoms in items:
-            yield key, _labels(atoms, calculator)
-        return
-    size = max(1, min(CHUNK, len(items) // processes))
-    chunks = [items[i : i + size] for i in range(0, len(items), size)]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_start, initargs=(choice,)
-    ) as pool:
-        for done in as_completed([pool.submit(_work, chunk) for chunk in chunks]):
-            yield from done.result()
-
-
-_CALCULATOR: list[Calculator] = []
-
-
-def _start(choice: CalculatorChoice) -> None:
-    _CALCULATOR[:] = [choice.build()]
-
-
-def _work(items: Sequence[tuple[str, Atoms]]) -> list[tuple[str, dict[str, Any]]]:
-    return [(key, _labels(atoms, _CALCULATOR[0])) for key, atoms in items]
-
-
-def _labels(atoms: Atoms, calculator: Calculator) -> dict[str, Any]:
-    """Return the labels of a structure, or why it has none."""
-    atoms = atoms.copy()
-    atoms.set_constraint()
-    atoms.calc = calculator
-    found: dict[str, Any] = {}
-    try:
-        _set_electrons(atoms, calculator)
-        found["energy"] = float(atoms.get_potential_energy())
-        implemented = getattr(calculator, "implemented_properties", ())
-        if "forces" in implemented:
-            found["forces"] = atoms.get_forces().tolist()
-        if "stress" in implemented and atoms.pbc.all():
-            found["stress"] = atoms.get_stress(voigt=False).tolist()
-    except Exception as error:  # noqa: BLE001 (a calculator may raise anything)
-        calculator.reset()
-        return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
-    if not all(np.isfinite(value).all() for value in found.values()):
-        return {"error": "a label is not finite"}
-    return found
-
-
-def _set_electrons(atoms: Atoms, calculator: Calculator) -> None:
-    """Hand charge and spin of the structure to a calculator that reads them there."""
-    charge, spin = atoms.info.get("charge"), atoms.info.get("spin")
-    if charge is not None:
-        atoms.set_initial_charges([float(charge) / len(atoms)] * len(atoms))
-    if spin is not None:
-        atoms.set_initial_magnetic_moments([float(spin) / len(atoms)] * len(atoms))
-    calculator.reset()
 
 
 def _read_journal(path: Path) -> dict[str, dict[str, Any]]:
@@ -334,6 +207,7 @@ def _with_labels(
         new.info.pop(key, None)
     new.info["REF_energy"] = found["energy"]
     new.info["level_of_theory"] = choice.level_of_theory
+    new.info["label_units"] = LABEL_UNITS
     if "stress" in found:
         new.info["REF_stress"] = np.array(found["stress"])
     if "forces" in found:

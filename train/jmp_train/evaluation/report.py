@@ -135,8 +135,8 @@ def report_text(
 
 def _facts_line(score: SetScores) -> str:
     return (
-        f"Systems: {score.errors.n_systems}; head `{score.head}` ({score.head_theory}); "
-        f"labels: {score.label_theory}."
+        f"Systems: {score.errors.n_systems}; head: `{score.head}` "
+        f"({score.head_theory}); labels: {score.label_theory}."
     )
 
 

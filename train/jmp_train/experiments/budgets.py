@@ -50,8 +50,8 @@ _SMALLER = replace(
 BUDGETS: dict[str, Budget] = {
     "smoke": Budget(
         name="smoke",
-        pretrain_steps=6,
-        finetune_steps=6,
+        pretrain_steps=4,
+        finetune_steps=4,
         n_train=(8, 0),
         model=TINY,
         sizes={"tiny": TINY, "wider": replace(TINY, emb_size_edge=24)},

@@ -139,8 +139,9 @@ def prepare_data(
     data = UserData(folder=folder, facts=source.facts, stores=stores)
     headers = {f"{data.facts.name} {split}": s.header for split, s in stores.items()}
     say(label_table(headers))
+    say(f"report      {done.report}")
     for reason, count in done.skipped.items():
-        say(f"left out: {count} ({reason})")
+        say(f"left out    {count} ({reason})")
     for note in source.notes:
         say(f"note: {note}")
     return data

@@ -57,7 +57,7 @@ class FinetuneSettings:
     """How the numbers of the atoms make the target: sum for an extensive one, else mean
     or max."""
     classes: tuple[str, ...] = ()
-    """Name of a class of a multiclass target, in the order of their numbers; repeated."""
+    """Name of a class of a multiclass target; repeated, in the order of the numbers."""
     head: str = AUTO
     """Head of the weights to go on with, or new; auto: the best of them, if it is
     better than half as wrong as zero forces."""

@@ -102,10 +102,13 @@ def draw_runs(runs: Sequence[RunHistory], names: Sequence[str]) -> Figure:
     n_rows = -(-len(panels) // n_columns)
     figure = new_figure(_WIDTH * n_columns, _HEIGHT * n_rows + 0.5)
     grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    last = max(1, *(step for run in runs for step in (*run.steps, *run.validations)))
     for axes, draw in zip(grid, panels, strict=False):
         tidy(axes)
         draw(axes)
         axes.set_xlabel("optimizer step", fontsize="small")
+        axes.set_xlim(-0.02 * last, 1.02 * last)
+        axes.locator_params(axis="x", integer=True)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     if len(runs) == 1:
@@ -268,7 +271,7 @@ def _has_speed(run: RunHistory) -> bool:
 
 def _width(place: int, runs: Sequence[RunHistory]) -> float:
     """Return a line width with which equal curves of several runs stay visible."""
-    return 1.4 + 1.3 * (len(runs) - 1 - place)
+    return 1.4 + (len(runs) - 1 - place)
 
 
 def _running_mean(

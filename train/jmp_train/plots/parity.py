@@ -105,6 +105,8 @@ def _scatter(axes: Axes, quantity: Parity) -> None:
         va="top",
         fontsize="x-small",
         color=GRAY,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+        visible=bool(notes),
     )
 
 
@@ -145,9 +147,10 @@ def _errors(axes: Axes, quantity: Parity) -> None:
     )
     mean = float(error.mean())
     axes.axvline(mean, lw=1.2, ls="--", color=COLORS[1])
+    root = float(np.sqrt((error**2).mean()))
+    shown = mean if abs(mean) > 1e-3 * root else 0.0
     axes.set_title(
-        f"mean {mean:.3g} (dashed), MAE {np.abs(error).mean():.3g}, "
-        f"RMSE {np.sqrt((error**2).mean()):.3g}",
+        f"mean {shown:.3g} (dashed), MAE {np.abs(error).mean():.3g}, RMSE {root:.3g}",
         fontsize="small",
     )
     unit = f" ({quantity.error_unit})" if quantity.error_unit else ""
