@@ -146,6 +146,7 @@ def test_a_job_that_is_started_again_goes_on(recipe, monkeypatch, capsys, name) 
     assert "4 done of 4" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_command_in_several_processes(recipe, tmp_path) -> None:
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     words += ["--nproc-per-node=2", "-m", "jmp_train", "pretrain", str(recipe)]
@@ -179,12 +180,13 @@ def test_export_writes_where_it_is_told(recipe, tmp_path, capsys) -> None:
 
 def test_export_of_a_folder_without_a_run_is_an_error(tmp_path, capsys) -> None:
     assert jmp_train("export", tmp_path) == 2
-    assert "there is no checkpoint" in capsys.readouterr().err
+    assert "there is no whole checkpoint" in capsys.readouterr().err
 
 
 def test_a_missing_package_is_named_with_its_extra(recipe, monkeypatch, capsys) -> None:
-    monkeypatch.delitem(sys.modules, "jmp_train.trainer", raising=False)
-    monkeypatch.delitem(sys.modules, "jmp_train.data.store", raising=False)
+    for name in list(sys.modules):
+        if name.startswith(("jmp_train.data", "jmp_train.trainer")):
+            monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lmdb", None)
     assert jmp_train("pretrain", recipe) == 2
     assert "pip install 'jmp-calc[train]'" in capsys.readouterr().err

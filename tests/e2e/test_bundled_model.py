@@ -55,6 +55,7 @@ def test_its_measured_errors_are_those_of_the_benchmark(training) -> None:
         assert training["test"][task] == pytest.approx(errors, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not DATA.is_dir(), reason="the reference data are not beside the project"
 )

@@ -21,14 +21,14 @@ from torch import Tensor
 from jmp_train.checkpoint import load_state, read_facts
 from jmp_train.checkpoint_folders import CHECKPOINTS, find_checkpoint, latest
 from jmp_train.config import PlateauConfig, StoppingConfig, TrainConfig
+from jmp_train.config_file import save_config
 from jmp_train.progress import Watcher
 from jmp_train.trainer import Trainer
 from toys.training import toy_config
 
 TESTS = Path(__file__).parents[1]
-WORKER = TESTS / "toys" / "worker.py"
-N_STEPS = 60
-"""Two seconds or more, of which those before the first checkpoint are a small part."""
+N_STEPS = 20
+"""A second or more, of which the steps before the first checkpoint are a small part."""
 
 
 def final_state(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -163,13 +163,19 @@ def test_a_kill_in_the_middle_of_saving_leaves_whole_checkpoints(tmp_path) -> No
 # ---- in two processes under torchrun
 
 
-def torchrun(
-    stores: Path, out: Path, *, n: int = 2, n_steps: int = N_STEPS
-) -> tuple[object, ...]:
-    """Words of a command that trains in processes, which are started again twice."""
+def torchrun(stores: Path, out: Path, *, n: int = 2) -> tuple[object, ...]:
+    """Words of a command that trains in processes, which are started again twice.
+
+    A step has two batches, one for each of two processes, and drops edges.
+    """
+    config = toy_config(stores, out, max_steps=N_STEPS, checkpoint_every=3)
+    data = replace(config.data, batches_per_step=2, edge_dropout=0.2)
+    recipe = out.with_suffix(".yml")
+    save_config(replace(config, data=data), recipe)
     return (
         *("-m", "torch.distributed.run", "--standalone", "--max-restarts=2"),
-        *(f"--nproc-per-node={n}", WORKER, stores, out, n_steps),
+        f"--nproc-per-node={n}",
+        *("-m", "jmp_train", "pretrain", recipe, "--auto-resume"),
     )
 
 
@@ -216,7 +222,7 @@ def test_a_run_one_process_of_which_is_killed_ends_as_if_nothing_had_happened(
     """torchrun starts both again; bit for bit."""
     out = tmp_path / "run"
     with child(*torchrun(toy_stores, out)) as process:
-        wait_for(lambda: is_beyond(out, 10), process)
+        wait_for(lambda: is_beyond(out, 5), process)
         os.kill(workers_of(process)[-1], signal.SIGKILL)
         output = finish(process)
     assert process.returncode == 0, output
@@ -231,7 +237,7 @@ def preempted(toy_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Folder of a run of two processes that was told to end."""
     out = tmp_path_factory.mktemp("preempted") / "run"
     with child(*torchrun(toy_stores, out)) as process:
-        wait_for(lambda: is_beyond(out, 10), process)
+        wait_for(lambda: is_beyond(out, 5), process)
         process.send_signal(signal.SIGTERM)
         finish(process)
     return out
@@ -241,7 +247,7 @@ def preempted(toy_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_a_run_that_is_told_to_end_saves_its_last_step(preempted) -> None:
     (stop,) = records(preempted, "stop")
     assert stop["reason"] == "interrupted"
-    assert 10 <= stop["step"] < N_STEPS
+    assert 5 <= stop["step"] < N_STEPS
     assert read_facts(find_checkpoint(preempted))["position"]["step"] == stop["step"]
 
 

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from jaxtyping import Num
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.fsdp import (
     FSDPModule,
     fully_shard,
@@ -216,7 +217,7 @@ def start_group(device: Device = "auto") -> Iterator[Group]:
         dist.destroy_process_group()
 
 
-def _of_this_start(store: dist.Store) -> dist.Store:
+def _of_this_start(store: Store) -> Store:
     """Return a part of torchrun's store that no earlier start has written to.
 
     torchrun keeps one store over its restarts, where the new processes would find the
@@ -226,7 +227,7 @@ def _of_this_start(store: dist.Store) -> dist.Store:
     if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
         return store
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return dist.PrefixStore(f"start-{start}", store)
+    return PrefixStore(f"start-{start}", store)
 
 
 def check_parallel(config: TrainConfig) -> None:

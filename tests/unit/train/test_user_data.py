@@ -389,6 +389,21 @@ def test_blocks_hold_out_consecutive_frames_together(tmp_path) -> None:
     assert found.count("val") == found.count("test") == 6
 
 
+def test_frames_of_a_group_are_held_out_together(tmp_path) -> None:
+    given = frames(60)
+    for index, atoms in enumerate(given):
+        atoms.info["group"] = f"start-{index % 10}"
+    found = parts_of(write(tmp_path / "a.xyz", given), split_by="group")
+    assert all(len(set(found[start::10])) == 1 for start in range(10))
+    assert set(found) == {"train", "val", "test"}
+
+
+def test_a_frame_without_a_group_is_named(tmp_path) -> None:
+    path = write(tmp_path / "a.xyz", frames(3))
+    with pytest.raises(DataError, match="frame 0 of .* has no group"):
+        parts_of(path, split_by="group")
+
+
 def test_whole_files_are_held_out_if_asked_for(tmp_path) -> None:
     for index in range(10):
         write(tmp_path / f"run{index}" / "a.xyz", frames(2))

@@ -89,10 +89,11 @@ class Source(Protocol):
         """Yield the records of a part in a fixed order; damage is a ``DataError``."""
 
 
-SplitBy = Literal["structure", "block", "file"]
+SplitBy = Literal["structure", "group", "block", "file"]
 """What is held out together in user data.
 
 * ``structure``: single structures (copies of one stay together).
+* ``group``: frames with the same ``info['group']``, as ``data sample`` writes it.
 * ``block``: a twentieth of a file, of consecutive frames of a trajectory.
 * ``file``: whole files.
 """

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _MARKERS = "os^Dvp*h"
 _WIDE = 8.0
+_FAR_APART = 50.0
 _MAX_TICKS = 6
 
 
@@ -41,6 +42,9 @@ def dot_panel(
     axes.set_yticks(range(len(values)), names)
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_xlabel(label)
+    known = [v for seeds in values.values() for v in measured(seeds)]
+    if min(known, default=0) > 0 and max(known) > _FAR_APART * min(known):
+        axes.set_xscale("log")
     axes.margins(x=0.12)
     if title:
         axes.set_title(title, fontsize="medium")

@@ -122,12 +122,18 @@ def scan_files(files: Sequence[Path]) -> Scan:
     """
     scan = Scan()
     for path in files:
-        structures, named = [], []
+        structures, named, groups = [], [], []
         for index, atoms in enumerate(read_frames(path)):
             structures.append(_look_at(scan, atoms, f"frame {index} of {path}"))
             named.append(str(atoms.info.get("split", "")))
+            groups.append(str(atoms.info.get("group", "")))
         scan.files.append(
-            FileFrames(path=path, structures=tuple(structures), named=tuple(named))
+            FileFrames(
+                path=path,
+                structures=tuple(structures),
+                named=tuple(named),
+                groups=tuple(groups),
+            )
         )
     if scan.n_frames == 0:
         names = ", ".join(str(path) for path in files[:5])

@@ -38,6 +38,8 @@ class FileFrames:
     """Hash of each frame; empty: it is not a system to learn from."""
     named: tuple[str, ...]
     """``info['split']`` of each frame; empty: it has none."""
+    groups: tuple[str, ...] = ()
+    """``info['group']`` of each frame; empty: it has none."""
 
     def group(self, index: int, options: FamilyOptions) -> str:
         """Return the name of what is held out together with a frame.
@@ -45,9 +47,19 @@ class FileFrames:
         Args:
             index: Number of the frame.
             options: ``split_by``.
+
+        Raises:
+            DataError: If groups are asked for and the frame has none.
         """
         if options.split_by == "structure":
             return self.structures[index]
+        if options.split_by == "group":
+            if not self.groups[index]:
+                raise DataError(
+                    f"frame {index} of {self.path} has no group in its info; every "
+                    "frame needs one to hold out groups, or split by structure"
+                )
+            return self.groups[index]
         # The name of the folder tells files such as OUTCAR apart.
         name = "/".join(self.path.parts[-2:])
         if options.split_by == "file":
