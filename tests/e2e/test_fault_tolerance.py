@@ -58,7 +58,7 @@ def full_config(stores: Path, out: Path) -> TrainConfig:
         evaluate_every=2,
         precision="fp16",
         plateau=PlateauConfig(
-            warmup_epochs=0.5, cosine_epochs=1, patience=0, threshold=10.0
+            warmup_epochs=0.5, cosine_epochs=1.0, patience=0, threshold=10.0
         ),
         stopping=StoppingConfig(patience=None),
     )

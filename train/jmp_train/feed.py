@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise, tee
 
 from jmp_train.data.batches import GraphDataset, TrainingBatch, build_loader
 from jmp_train.parallel import Group
 from jmp_train.plan import Step, TrainingPlan
+from jmp_train.progress import StepResult
+from jmp_train.run_state import Position
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,3 +98,30 @@ def _own_batches(
     for index, step in enumerate(steps, start=place):
         for number in plan.shares(step, group.world_size)[group.rank]:
             yield index * plan.batches_per_step + number, step[number]
+
+
+def position_after(
+    position: Position, fed: FedStep, result: StepResult, dataset: GraphDataset
+) -> Position:
+    """Return how far a run is after one more step.
+
+    Args:
+        position: How far it was.
+        fed: The step.
+        result: What it did.
+        dataset: Training samples.
+    """
+    tasks = list(dataset.stores)
+    seen = list(position.seen)
+    for batch in fed.samples:
+        for sample in batch:
+            seen[tasks.index(dataset.task_of(sample))] += 1
+    return replace(
+        position,
+        step=position.step + 1,
+        epoch=fed.epoch,
+        place=fed.place + 1,
+        seconds=position.seconds + result.seconds,
+        seen=tuple(seen),
+        skipped=position.skipped + result.is_skipped,
+    )

@@ -6,7 +6,13 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -283,7 +289,7 @@ def shard_model(model: JMPModel, group: Group) -> None:
     if not group.has_processes:
         return
     # FSDP looks for the tensors of a result through pytrees.
-    if Prediction not in torch.utils._pytree.SUPPORTED_NODES:
+    with suppress(ValueError):  # it may be known already
         torch.export.register_dataclass(Prediction)
     mesh = init_device_mesh(group.device.type, (group.world_size,))
     backbone = model.backbone

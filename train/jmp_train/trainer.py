@@ -18,7 +18,7 @@ from jmp_train.config import TrainConfig
 from jmp_train.config_file import save_config
 from jmp_train.data.batches import GraphDataset, build_loader
 from jmp_train.devices import choose_device
-from jmp_train.feed import FedStep, feed_steps
+from jmp_train.feed import FedStep, feed_steps, position_after
 from jmp_train.labels import check_labels
 from jmp_train.metrics import TaskErrors
 from jmp_train.nonfinite import NonFiniteGuard
@@ -123,6 +123,8 @@ class Trainer:
             check_labels(config, {t: s.header for t, s in dataset.stores.items()})
             if state is not None:
                 check_same_run(state, config, fingerprints(dataset))
+        with group.held(config.out, locked):
+            pass  # a folder that is in use or read only is better found out now
         # Counting the steps may take minutes, so one process does it for all.
         n_steps = group.on_main(lambda: TrainingPlan(dataset, config).n_steps)
         plan = TrainingPlan(dataset, config, n_steps=n_steps)
@@ -181,7 +183,7 @@ class Trainer:
         result, suspects = self.maker.make(fed, rates, step=step)
         if not result.is_skipped:
             self.guard.count_finite()
-        elif self.maker.is_scaled_down:
+        elif self.maker.is_scaled_down or not math.isfinite(result.loss):
             self._skip(fed, result, suspects)
         seconds = fed.waiting + time.monotonic() - began
         return replace(result, seconds=seconds, waiting=fed.waiting)
@@ -214,7 +216,11 @@ class Trainer:
             CheckpointError: If a checkpoint cannot be written.
         """
         with self.group.held(self.config.out, locked):
-            return self._run(watcher or Watcher())
+            try:
+                return self._run(watcher or Watcher())
+            finally:
+                if self._checkpointer is not None:
+                    self._checkpointer.wait()  # it needs the other processes
 
     def _run(self, watcher: Watcher) -> RunResult:
         config, is_main = self.config, self.group.is_main
@@ -231,7 +237,7 @@ class Trainer:
             self._validate(record)
         reason = self._train(watcher, record)
         self.save()
-        self._wait()
+        self._checkpoints().wait()
         errors = {} if reason == "interrupted" else self._test()
         if errors:
             facts = {"step": self.position.step, "tasks": errors_to_json(errors)}
@@ -241,10 +247,9 @@ class Trainer:
         log.write(SUMMARY, summary)
         record("stop", {"reason": reason, "step": self.position.step})
         log.close()
-        explanation = self.stopping.reason if self.stopping is not None else None
         return RunResult(
             reason=reason,
-            explanation=explanation or "" if reason == "early" else "",
+            explanation=(self.stopping and self.stopping.reason) or "",
             step=self.position.step,
             errors=errors,
         )
@@ -257,7 +262,7 @@ class Trainer:
             return self._end()
         for fed in self._feed():
             result = self.train_step(fed)
-            self._advance(fed, result)
+            self.position = position_after(self.position, fed, result, self.dataset)
             step = self.position.step
             watcher.on_step(step, self.plan.n_steps, result)
             pace.add(result)
@@ -283,13 +288,15 @@ class Trainer:
             workers=self.config.data.workers,
         )
 
+    @property
+    def _is_early(self) -> bool:
+        return self.stopping is not None and self.stopping.reason is not None
+
     def _is_over(self) -> bool:
-        is_early = self.stopping is not None and self.stopping.reason is not None
-        return is_early or self.position.step >= self.plan.n_steps
+        return self._is_early or self.position.step >= self.plan.n_steps
 
     def _end(self) -> StopReason:
-        is_early = self.stopping is not None and self.stopping.reason is not None
-        return "early" if is_early else "finished"
+        return "early" if self._is_early else "finished"
 
     def _after_step(self, fed: FedStep, record: Record) -> None:
         """Validate and save if it is time."""
@@ -305,23 +312,6 @@ class Trainer:
         if is_best or (step % config.checkpoint_every == 0 and not is_last):
             self.save(is_best=is_best)
 
-    def _advance(self, fed: FedStep, result: StepResult) -> None:
-        seen = list(self.position.seen)
-        tasks = list(self.dataset.stores)
-        for batch in fed.samples:
-            for sample in batch:
-                seen[tasks.index(self.dataset.task_of(sample))] += 1
-        position = self.position
-        self.position = replace(
-            position,
-            step=position.step + 1,
-            epoch=fed.epoch,
-            place=fed.place + 1,
-            seconds=position.seconds + result.seconds,
-            seen=tuple(seen),
-            skipped=position.skipped + result.is_skipped,
-        )
-
     def _validate(self, record: Record) -> bool:
         """Measure the validation part; return whether it is the best so far."""
         errors = self.evaluate("val", per_task=self.config.evaluate_systems)
@@ -329,12 +319,14 @@ class Trainer:
             "step": self.position.step,
             "tasks": errors_to_json(errors),
         }
-        is_best = False
-        if self.stopping is not None and self.config.stopping is not None:
-            error = monitored_error(errors, self.config.stopping.monitor)
-            if self.position.step > 0:
+        is_best, step, stopping = False, self.position.step, self.config.stopping
+        if stopping is not None or self.config.plateau is not None:
+            monitor = "loss" if stopping is None else stopping.monitor
+            error = monitored_error(errors, monitor)
+            if step > 0:
                 self.schedule.after_validation(error)
-                rate = max(self.schedule.rates(self.position.step))
+            if step > 0 and self.stopping is not None:
+                rate = max(self.schedule.rates(step))
                 is_best = self.stopping.update(error, rate)
             facts |= {"monitored": error, "is_best": is_best}
         record("evaluation", facts)
@@ -377,9 +369,6 @@ class Trainer:
             self.position.step, self.state().to_json(), self._tensors(), is_best=is_best
         )
         self._saved_step = self.position.step
-
-    def _wait(self) -> None:
-        self._checkpoints().wait()
 
     def state(self) -> RunState:
         """Return everything but tensors that a checkpoint holds."""

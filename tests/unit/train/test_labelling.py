@@ -14,6 +14,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
 from jmp_calc.errors import ArgumentError, DataError
+from jmp_train.data import calculators, label_workers
 from jmp_train.data.labelling import CalculatorChoice, label_structures
 
 EMT_CHOICE = CalculatorChoice(name="emt", options={})
@@ -70,7 +71,7 @@ class Counting(EMT):
 @pytest.fixture
 def counting(monkeypatch):
     monkeypatch.setattr(Counting, "calls", 0)
-    monkeypatch.setattr("jmp_train.data.calculators._factory", lambda _name: Counting)
+    monkeypatch.setattr(calculators, "_factory", lambda _name: Counting)
     return CalculatorChoice(name="counting", options={})
 
 
@@ -109,9 +110,7 @@ def test_failures_are_tried_again_only_on_request(tmp_path, monkeypatch):
     structures = [molecule("SiH4")]
     out = tmp_path / "out.xyz"
     label_structures(structures, EMT_CHOICE, out)
-    monkeypatch.setattr(
-        "jmp_train.data.label_workers.labels_of", lambda *_: {"energy": 1.0}
-    )
+    monkeypatch.setattr(label_workers, "labels_of", lambda *_: {"energy": 1.0})
     assert label_structures(structures, EMT_CHOICE, out).n_labelled == 0
     again = label_structures(structures, EMT_CHOICE, out, retry_failed=True)
     assert again.n_labelled == 1

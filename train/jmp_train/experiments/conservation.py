@@ -40,8 +40,6 @@ def conservation(
 ) -> Conservation:
     """Run a molecule at constant energy and differentiate its forces.
 
-    The molecule neither moves nor turns as a whole: only the forces inside it count.
-
     Args:
         weights: Name or file.
         atoms: A molecule, near a minimum.
@@ -50,24 +48,16 @@ def conservation(
         timestep_fs: Length of a step.
         temperature_K: Of the first velocities.
     """
-    from ase.md.velocitydistribution import (
-        MaxwellBoltzmannDistribution,
-        Stationary,
-        ZeroRotation,
-    )
     from ase.md.verlet import VelocityVerlet
 
     from jmp_calc import JMPCalculator
+    from jmp_calc.sim.ensembles import set_velocities
 
     atoms = atoms.copy()
     atoms.calc = JMPCalculator(weights, head=head, tags="atoms", dtype="float64")
     asymmetry = jacobian_asymmetry(atoms)
-    MaxwellBoltzmannDistribution(
-        atoms, temperature_K=temperature_K, rng=np.random.default_rng(0)
-    )
-    Stationary(atoms)
-    if len(atoms) > 2:
-        ZeroRotation(atoms)
+    rng = np.random.default_rng(0)
+    set_velocities(atoms, temperature_K=temperature_K, rng=rng)
     energies: list[float] = []
     dynamics = VelocityVerlet(atoms, timestep=timestep_fs * FS)
     dynamics.attach(lambda: energies.append(float(atoms.get_total_energy())))
