@@ -400,7 +400,7 @@ def test_frames_of_a_group_are_held_out_together(tmp_path) -> None:
 
 def test_a_frame_without_a_group_is_named(tmp_path) -> None:
     path = write(tmp_path / "a.xyz", frames(3))
-    with pytest.raises(DataError, match="frame 0 of .* has no group"):
+    with pytest.raises(DataError, match=r"frame 0 of .* has no group"):
         parts_of(path, split_by="group")
 
 
