@@ -49,7 +49,7 @@ def gradient_shares(
         samples = [sample for batch in step for sample in batch]
         (whole,) = build_loader(dataset, [samples])
         systems, atoms = objective.counts(whole)
-        divisors = Divisors(systems=systems, atoms=max(atoms, 1))
+        divisors = Divisors(systems=float(systems), atoms=float(max(atoms, 1)))
         norms = dict.fromkeys(dataset.stores, 0.0)
         for task, batch in _by_task(dataset, samples):
             model.zero_grad()
