@@ -20,6 +20,7 @@ def whole_tensors() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(5)
     return {
         "replicated": torch.randn(300, generator=generator),
+        "replicated too": torch.randn(200, generator=generator),
         "sharded": torch.randn(5, 4, generator=generator),
         "short": torch.randn(2, 3, generator=generator),
     }
@@ -30,7 +31,7 @@ def cut(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     mesh = dist.init_device_mesh("cpu", (dist.get_world_size(),))
     return {
         name: value
-        if name == "replicated"
+        if name.startswith("replicated")
         else distribute_tensor(value, mesh, [Shard(0)])
         for name, value in tensors.items()
     }

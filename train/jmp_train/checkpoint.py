@@ -41,6 +41,7 @@ from jmp_train.tensor_files import (
     READ_ERRORS,
     Writer,
     fill_tensors,
+    own_share,
     read_metadata,
     write_tensors,
 )
@@ -113,7 +114,7 @@ class Checkpointer:
         }
         temporary = self.folder / f".{name}.new"
         writer = Writer(temporary, partial(self._commit, temporary, content))
-        staged = writer.stage(dict(tensors))
+        staged = writer.stage(own_share(tensors, self._group))
         future = self._executor.submit(self._write, staged, writer, temporary)
         self._pending = step, future
 

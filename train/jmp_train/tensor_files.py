@@ -37,6 +37,7 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.storage import WriteResult
+from torch.distributed.tensor import DTensor
 
 from jmp_calc.errors import CheckpointError
 from jmp_calc.models.pickle_limits import check_instructions
@@ -153,13 +154,40 @@ class Writer(FileSystemWriter):
         self._commit(sizes)
 
 
+def own_share(
+    tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None
+) -> dict[str, Tensor]:
+    """Return the tensors that this process writes.
+
+    Without it each process would copy all replicated tensors, of which the library
+    then writes every one once: on a node of eight, eight copies of the whole state.
+
+    Args:
+        tensors: By name; all but DTensors are the same in all processes.
+        group: The processes; None: this one is alone.
+    """
+    if group is None:
+        return dict(tensors)
+    own = {name: t for name, t in tensors.items() if isinstance(t, DTensor)}
+    loads = [0] * dist.get_world_size(group)
+    shared = [name for name in tensors if name not in own]
+    # by name where sizes are equal, so that all processes find the same
+    for name in sorted(shared, key=lambda name: (-tensors[name].nbytes, name)):
+        lightest = loads.index(min(loads))
+        loads[lightest] += tensors[name].nbytes
+        if lightest == dist.get_rank(group):
+            own[name] = tensors[name]
+    return own
+
+
 def write_tensors(
     tensors: dict[str, Tensor], writer: Writer, group: dist.ProcessGroup | None
 ) -> None:
-    """Write tensors from all processes; replicated ones are written once.
+    """Write tensors from all processes.
 
     Args:
-        tensors: By name, on the CPU; shards of a DTensor are those of this process.
+        tensors: What :func:`own_share` returned, on the CPU; of a DTensor, the shard of
+            this process is written.
         writer: Where to.
         group: Processes that call this, with a CPU backend; None: this one is alone.
     """

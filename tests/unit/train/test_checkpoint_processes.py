@@ -37,10 +37,14 @@ def test_shards_of_two_processes_are_read_whole_by_one(results) -> None:
     torch.testing.assert_close(state, whole_tensors(), rtol=0, atol=0)
 
 
-def test_a_replicated_tensor_is_written_once(results) -> None:
-    files = (results / "saved" / "step-00000001").glob("*.distcp")
-    content = b"".join(path.read_bytes() for path in files)
-    assert content.count(whole_tensors()["replicated"].numpy().tobytes()) == 1
+def test_replicated_tensors_are_shared_out_and_each_is_written_once(results) -> None:
+    folder = results / "saved" / "step-00000001"
+    files = [(folder / f"__{rank}_0.distcp").read_bytes() for rank in range(2)]
+    written = [
+        [file.count(whole_tensors()[name].numpy().tobytes()) for file in files]
+        for name in ("replicated", "replicated too")
+    ]
+    assert written == [[1, 0], [0, 1]]
 
 
 def test_the_facts_are_those_of_the_first_process(results) -> None:
