@@ -83,7 +83,14 @@ def whole(toy_stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("stop", [1, 3, 5])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        pytest.param(1, marks=pytest.mark.slow),
+        3,
+        pytest.param(5, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_and_resumed_run_equals_an_undisturbed_one(
     toy_stores, tmp_path, whole, stop
 ) -> None:
@@ -94,6 +101,7 @@ def test_an_interrupted_and_resumed_run_equals_an_undisturbed_one(
     assert_same_end(config.out, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_run_may_be_resumed_with_other_workers_and_another_cache(
     toy_stores, tmp_path, whole

@@ -168,7 +168,9 @@ def own_share(
     """
     if group is None:
         return dict(tensors)
-    own = {name: t for name, t in tensors.items() if isinstance(t, DTensor)}
+    own: dict[str, Tensor] = {
+        name: tensor for name, tensor in tensors.items() if isinstance(tensor, DTensor)
+    }
     loads = [0] * dist.get_world_size(group)
     shared = [name for name in tensors if name not in own]
     # by name where sizes are equal, so that all processes find the same
