@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,64 @@ def test_sizes_of_the_stores_follow(name, millions, mean_atoms, excerpt, paged) 
         f"{millions * (record + excess) / 1e3:.0f}",
     )
     assert expected in TEXT
+
+
+def throughput(model: str, system: str, forces: str, workers: int) -> dict[str, Any]:
+    """One case of training."""
+    wanted = (model, system, forces, workers, False)
+    names = ("model", "system", "forces", "workers", "is_loader")
+    (case,) = (
+        case
+        for case in values("train_throughput")["cases"]
+        if tuple(case[name] for name in names) == wanted
+    )
+    return case
+
+
+@pytest.mark.parametrize("model", ["nano", "S"])
+@pytest.mark.parametrize("system", ["molecule", "slab"])
+@pytest.mark.parametrize("forces", ["direct", "gradient"])
+def test_training_is_as_fast_as_measured(model, system, forces) -> None:
+    alone, helped = (throughput(model, system, forces, n) for n in (0, 2))
+    expected = row(
+        model,
+        system,
+        forces,
+        f"{alone['systems_per_second']:.3g}",
+        f"{alone['median_cpu_s_per_step']:.2f}",
+        f"{alone['peak_memory_GB']:.1f} GB",
+        f"{100 * alone['waiting_share']:.1f} %",
+        f"{100 * helped['waiting_share']:.1f} %",
+    )
+    assert expected in TEXT
+
+
+def loader_speeds() -> dict[str, float]:
+    """Systems per second of the loader in one process, with published graphs."""
+    return {
+        case["system"]: case["systems_per_second"]
+        for case in values("train_throughput")["cases"]
+        if case["is_loader"] and case["model"] == "S" and not case["workers"]
+    }
+
+
+def loader_mean() -> float:
+    """Mean over the systems of an epoch at T = 2: shares go with the root of sizes."""
+    roots = [math.sqrt(n) for n in (100, 8, 2, 10)]
+    share = sum(roots[:2]) / sum(roots)
+    speeds = loader_speeds()
+    return 1 / (share / speeds["slab"] + (1 - share) / speeds["molecule"])
+
+
+def test_the_loader_is_as_fast_as_measured() -> None:
+    speeds = loader_speeds()
+    words = f"gives {speeds['molecule']:.0f} molecules or\n{speeds['slab']:.1f} slabs"
+    assert words in TEXT
+    assert f" = {loader_mean():.0f} systems per second." in TEXT
+
+
+@pytest.mark.parametrize("speed", [6.4, 20, 50, 100])
+def test_hours_and_loader_processes_follow(speed) -> None:
+    hours = 2 * 174_049_185 / 3600 / speed
+    processes = math.ceil(speed / loader_mean())
+    assert row(f"{speed:g}", f"{hours:,.0f}", processes) in TEXT

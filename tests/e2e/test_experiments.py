@@ -145,21 +145,6 @@ def test_temperature_shows_how_often_each_system_is_seen(
     assert "| T = ∞ | large | 12 | 0.5000 | 16 | 1.33 | 32 |" in report
 
 
-@pytest.mark.xfail(reason="known fault: --equal epochs keeps equal steps", strict=True)
-@pytest.mark.slow
-def test_temperature_with_equal_epochs_takes_more_steps_at_larger_temperature(
-    stores, weights, tmp_path
-) -> None:
-    more = [*pretraining("small", "solid"), "--equal", "epochs"]
-    assert run("E3", stores, weights, tmp_path, *more) == 0
-    steps = {
-        run["name"]: run["n_steps"]
-        for run in results_of(tmp_path)["runs"]
-        if run["tags"]["stage"] == "pre-training"
-    }
-    assert steps["T = 1"] <= steps["T = 2"] <= steps["T = 3"] < steps["T = ∞"]
-
-
 @pytest.mark.slow
 def test_scaling_measures_overfitting_of_each_size(stores, weights, tmp_path) -> None:
     assert run("E4", stores, weights, tmp_path, *pretraining("small")) == 0

@@ -98,7 +98,7 @@ def test_a_graph_may_lose_all_its_edges(water) -> None:
 
 @pytest.mark.parametrize("p", [-0.1, 1.0])
 def test_a_probability_that_is_none_is_refused(water, p) -> None:
-    with pytest.raises(ArgumentError, match=f"edge_dropout is {p}; it must be at leas"):
+    with pytest.raises(ArgumentError, match=f"edge_dropout is {p}; it must be"):
         dropped(water, SMOOTH, p=p)
 
 

@@ -200,7 +200,12 @@ def summarise(
         findings=(
             *(_words(settings, found) for found in compared),
             "Both arms take the same number of optimizer steps; the one without the "
-            "overlap sees fewer systems more often.",
+            "overlap sees fewer systems more often. The interval is over test systems: "
+            + (
+                "with one seed, the chance of training is not in it."
+                if settings.seeds == 1
+                else f"errors are means over {settings.seeds} seeds."
+            ),
         ),
         tables=(
             _count_table(compared),
@@ -219,11 +224,12 @@ def _words(settings: ExperimentSettings, found: _Compared) -> str:
             f"{found.store}: {n_known} of {n} test systems occur in pre-training (same "
             "bonds), so that there are not two groups to compare."
         )
+    name, _, unit = metric_words(settings, found.store).partition(", ")
     return (
         f"{found.store}: {n_known} of {n} test systems occur in pre-training (same "
-        f"bonds). Having seen them lowers their {metric_words(settings, found.store)}, "
-        f"by {found.gain} more than that of the others (difference in differences, "
-        "95 % bootstrap over test systems)."
+        f"bonds). Having seen them lowers their {name} by {found.gain} {unit} more "
+        "than that of the others (difference in differences, 95 % bootstrap over test "
+        "systems)."
     )
 
 

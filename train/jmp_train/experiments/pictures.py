@@ -91,6 +91,10 @@ def line_panel(
     if has_log[0] and min(xs, default=0) > 0:
         axes.set_xscale("log")
         _mark(axes, sorted(set(xs)))
+    elif all(float(x).is_integer() for x in xs):
+        from matplotlib.ticker import MaxNLocator
+
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     # on less than a decade, a logarithmic axis has hardly a number to read
     if has_log[1] and min(ys, default=0) > 0 and max(ys) > _WIDE * min(ys):
         axes.set_yscale("log")

@@ -203,9 +203,10 @@ def verdicts(
             if gap.is_resolved
             else "a difference that is not resolved with these seeds"
         )
+        name, _, unit = metric_words(settings, store).partition(", ")
         found.append(
-            f"{store}: '{first}' has the smallest {metric_words(settings, store)} "
-            f"({best:.4g}), then '{second}' ({other:.4g}), {certain}."
+            f"{store}: '{first}' has the smallest {name} ({best:.4g} {unit}), then "
+            f"'{second}' ({other:.4g}), {certain}."
         )
     return tuple(found)
 
