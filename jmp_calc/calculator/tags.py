@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from jmp_calc.calculator.domains import BondNetwork, Kind, layer_heights
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
-from jmp_calc.graph.build import DEFAULT_TAG
+from jmp_calc.graph.rules import DEFAULT_TAG
 
 SUBSURFACE, SURFACE, ADSORBATE = 0, 1, 2
 """What the tags mean."""

@@ -19,10 +19,7 @@ from jmp_calc.graph.edge_sets import (
     count_dropped,
 )
 from jmp_calc.graph.indices import build_index_lists
-from jmp_calc.graph.rules import GraphRules
-
-DEFAULT_TAG = 2
-"""Tag of every atom unless told otherwise, as in all data but that of OC20."""
+from jmp_calc.graph.rules import DEFAULT_TAG, GraphRules
 
 
 def build_graph(

@@ -7,6 +7,9 @@ from typing import Literal
 
 from jmp_calc.errors import ArgumentError
 
+DEFAULT_TAG = 2
+"""Tag of every atom unless told otherwise, as in all data but that of OC20."""
+
 Rules = Literal["published", "smooth"]
 
 

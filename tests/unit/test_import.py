@@ -65,6 +65,15 @@ def test_importing_the_package_imports_neither_torch_nor_ase() -> None:
     assert python(code) == "[]"
 
 
+def test_preparing_data_imports_no_torch() -> None:
+    """Each worker process would pay for it again."""
+    code = (
+        "import sys, jmp_train.prepare, jmp_train.data.families; "
+        "print([m for m in ('torch', 'torch_geometric') if m in sys.modules])"
+    )
+    assert python(code) == "[]"
+
+
 def test_importing_everything_changes_no_global_state() -> None:
     assert python(RECORD) == "[]"
 
