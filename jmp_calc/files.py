@@ -27,6 +27,17 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8; a reader finds the old file or the new one.
+
+    Args:
+        path: The file; its folder exists.
+        text: Its content.
+    """
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8")
+
+
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits.
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from jmp_calc.errors import DownloadError
-from jmp_calc.files import file_hash, replacing
+from jmp_calc.files import file_hash, replace_text
 from jmp_calc.pretrained.table import BUNDLED, Pretrained
 from jmp_calc.pretrained.transfer import RangeDownloader
 
@@ -294,8 +294,7 @@ def _record(path: Path, *, sha256: str, url: str | None) -> Record:
 def _write_record(path: Path, record: Record) -> None:
     text = json.dumps(asdict(record), indent=1) + "\n"
     try:
-        with replacing(_record_of(path)) as new:
-            new.write_text(text, encoding="utf-8")
+        replace_text(_record_of(path), text)
     except OSError as error:
         # a shared folder that only its owner writes to: nothing is lost but time
         logger.info("cannot record the hash of %s: %s", path, error)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import yaml
 
 from jmp_calc.errors import ArgumentError, did_you_mean
-from jmp_calc.files import replacing
+from jmp_calc.files import replace_text
 from jmp_train.config import TrainConfig
 
 T = TypeVar("T")
@@ -155,8 +155,7 @@ def save_config(config: TrainConfig, path: Path) -> None:
         path: The file.
     """
     text = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
-    with replacing(path) as new:
-        new.write_text(text, encoding="utf-8")
+    replace_text(path, text)
 
 
 def load_config(path: Path) -> TrainConfig:

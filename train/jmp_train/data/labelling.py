@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float
 
 from jmp_calc.errors import ArgumentError, DataError
-from jmp_calc.files import replacing
+from jmp_calc.files import replace_text, replacing
 from jmp_train.data.calculators import CalculatorChoice as CalculatorChoice
 from jmp_train.data.label_workers import Found, label_all
 
@@ -146,8 +146,7 @@ def _read_journal(path: Path) -> dict[str, dict[str, Any]]:
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
-        with replacing(path) as new:
-            new.write_text(whole, encoding="utf-8")
+        replace_text(path, whole)
     known = {}
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
@@ -190,8 +189,7 @@ def _finish(
     ]
     path = out.with_name(out.name + ".failed.json")
     if facts:
-        with replacing(path) as new:
-            new.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        replace_text(path, json.dumps(facts, indent=1) + "\n")
     else:
         path.unlink(missing_ok=True)
     return LabelReport(n_labelled=len(labelled), n_known=n_known, failed=tuple(failed))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jmp_calc.errors import ArgumentError
-from jmp_calc.files import replacing
+from jmp_calc.files import replace_text
 from jmp_calc.models.config import HeadSpec
 from jmp_train.config import Device
 from jmp_train.data.splits import Split
@@ -127,8 +127,7 @@ def run_evaluation(
         and (picture := _draw(score, each.head, measured, out)) is not None
     }
     write_json(out / FACTS, report_facts(measured, scores))
-    with replacing(out / REPORT) as new:
-        new.write_text(report_text(measured, scores, pictures), encoding="utf-8")
+    replace_text(out / REPORT, report_text(measured, scores, pictures))
     return Evaluation(measured=measured, scores=scores, out=out)
 
 
@@ -140,8 +139,7 @@ def write_json(path: Path, facts: dict[str, Any]) -> None:
         facts: Plain data.
     """
     text = json.dumps(facts, indent=2, ensure_ascii=False, default=str)
-    with replacing(path) as new:
-        new.write_text(text + "\n", encoding="utf-8")
+    replace_text(path, text + "\n")
 
 
 def _listener(

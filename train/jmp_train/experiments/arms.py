@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from jmp_calc.errors import DataError, JMPError
-from jmp_calc.files import file_hash, replacing
+from jmp_calc.files import file_hash, replace_text
 from jmp_train.config import StartConfig, TrainConfig
 from jmp_train.config_file import config_hash
 from jmp_train.data.header import read_header
@@ -255,8 +255,7 @@ def _run(arm: Arm, train: Callable[[Trainer], RunResult]) -> ArmResult:
         result = _failed(arm, f"there are no weights of {arm.after.label}")
     else:
         result = _trained(arm, _started(arm), train)
-    with replacing(arm.config.out / RESULT) as new:
-        new.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+    replace_text(arm.config.out / RESULT, json.dumps(asdict(result), indent=1))
     return result
 
 

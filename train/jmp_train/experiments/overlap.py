@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jmp_calc.errors import DataError
-from jmp_calc.files import replacing
+from jmp_calc.files import replace_text
 from jmp_train.data.sample import Sample, hill_formula
 from jmp_train.data.store import Store, store_path
 from jmp_train.experiments.arms import SPLITS, Announce, Arm, ArmResult
@@ -89,8 +89,7 @@ def exclude_overlap(settings: ExperimentSettings) -> Path:
                 )
             copy_systems(store, kept, store_path(folder, name, split))
     settings.out.mkdir(parents=True, exist_ok=True)
-    with replacing(settings.out / EXCLUDED) as new:
-        new.write_text(json.dumps(excluded, indent=1) + "\n", encoding="utf-8")
+    replace_text(settings.out / EXCLUDED, json.dumps(excluded, indent=1) + "\n")
     return folder
 
 

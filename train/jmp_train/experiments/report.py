@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jmp_calc.files import replacing
+from jmp_calc.files import replace_text
 from jmp_train.experiments.arms import ArmResult
 from jmp_train.experiments.results import METRICS, NOT_MEASURED, error_of
 from jmp_train.experiments.statistics import Estimate
@@ -108,13 +108,13 @@ def write_report(
         "tables": [asdict(table) for table in report.tables],
         "runs": [asdict(result) for result in results],
     }
-    _write(out / "results.json", json.dumps(facts, indent=1, default=str) + "\n")
-    _write(out / "curves.csv", curves_text(results))
+    replace_text(out / "results.json", json.dumps(facts, indent=1, default=str) + "\n")
+    replace_text(out / "curves.csv", curves_text(results))
     if report.picture is not None:
         figure = new_figure(*report.picture.size)
         report.picture.draw(figure)
         save_figure(figure, out / "figure.png")
-    _write(out / "report.md", _markdown(report, results, title, settings))
+    replace_text(out / "report.md", _markdown(report, results, title, settings))
     return out / "report.md"
 
 
@@ -229,11 +229,6 @@ def _commit() -> str | None:
     except OSError:
         return None
     return found.stdout.strip() or None
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as new:
-        new.write_text(text, encoding="utf-8")
 
 
 def _text(cell: Cell) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jmp_calc.errors import DataError
-from jmp_calc.files import replacing
+from jmp_calc.files import replace_text
 from jmp_train.data.header import (
     count_facts,
     publish,
@@ -99,8 +99,7 @@ def run_join(_shared: Any, job: JoinJob, pulse: Pulse) -> JoinJob:
         if path.exists():
             os.replace(path, job.out)
         facts = replace(found, file=job.out.name)
-    with replacing(_note(job)) as new:
-        new.write_text(json.dumps(facts.to_json()), encoding="utf-8")
+    replace_text(_note(job), json.dumps(facts.to_json()))
     OPEN_SHARDS.close_all()
     for path, _ in job.pieces:
         path.unlink(missing_ok=True)

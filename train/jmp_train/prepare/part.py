@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from jmp_calc.errors import DataError
-from jmp_calc.files import replacing
+from jmp_calc.files import replace_text, replacing
 from jmp_train.data.exclusion import excluded_molecule, exclusion_reason
 from jmp_train.data.sample import Sample
 from jmp_train.data.shards import RECORDS_PER_SHARD, ShardFacts
@@ -170,8 +170,7 @@ def write_part(sources: list[Source], job: PartJob, pulse: Pulse) -> PartFacts:
             split: output.statistics.to_json() for split, output in written.items()
         },
     }
-    with replacing(part_file(job.folder, job.number)) as new:
-        new.write_text(json.dumps(facts), encoding="utf-8")
+    replace_text(part_file(job.folder, job.number), json.dumps(facts))
     return PartFacts(
         source=job.source,
         number=job.number,
