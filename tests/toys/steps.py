@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jmp_train.data.container import join_systems
 from jmp_train.feed import FedStep
 from jmp_train.trainer import Trainer
+from toys.joined import join_systems
 
 
 def fed_step(trainer: Trainer, *batches: Sequence[int]) -> FedStep:

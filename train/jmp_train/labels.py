@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from jmp_calc.errors import DataError, did_you_mean
 from jmp_calc.units import CODATA
 from jmp_train.config import TaskConfig, TrainConfig
 from jmp_train.normalize import TaskStatistics
+from jmp_train.text_table import text_table
 
 Headers = Mapping[str, Mapping[str, Any]]
 """Headers of stores by name of the task."""
@@ -85,24 +86,6 @@ def _targets(labels: Mapping[str, int], n: int) -> str:
     ]
     rest = len(labels) - len(shown)
     return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
-
-
-def text_table(rows: Sequence[Sequence[str]], *, is_number: Sequence[bool] = ()) -> str:
-    """Return rows of words as lines with aligned columns.
-
-    Args:
-        rows: The first is the heading; all have the same length.
-        is_number: Which columns are aligned on the right; the rest on the left.
-    """
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    right = [*is_number, *(False for _ in widths[len(is_number) :])]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if is_right else cell.ljust(width)
-            for cell, width, is_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in rows
-    )
 
 
 def wanted_labels(task: TaskConfig) -> list[str]:

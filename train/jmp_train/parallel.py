@@ -120,10 +120,6 @@ class Group:
         dist.all_gather_object(found, value)
         return found
 
-    def barrier(self) -> None:
-        """Wait until all processes are here."""
-        self.any(False)
-
     def on_main(self, action: Callable[[], T]) -> T:
         """Do something in the first process and return its result in all of them.
 

@@ -7,8 +7,8 @@ import torch
 from jmp_calc.errors import ArgumentError
 from jmp_train.config import TaskConfig
 from jmp_train.data.batches import GraphDataset, TrainingBatch, build_loader
-from jmp_train.data.container import join_systems
 from jmp_train.data.store import open_stores
+from toys.joined import join_systems
 from toys.training import RULES, TOY_TASKS
 
 TASKS = {name: TaskConfig(name=name, graph=RULES) for name in TOY_TASKS}

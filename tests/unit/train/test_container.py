@@ -19,8 +19,9 @@ from jmp_calc.graph.build import build_graph
 from jmp_calc.graph.rules import GraphRules
 from jmp_train.config import TaskConfig
 from jmp_train.data.batches import GraphDataset, TrainingBatch, build_loader
-from jmp_train.data.container import SystemData, graph_of, join_systems
+from jmp_train.data.container import SystemData, graph_of
 from jmp_train.data.store import Store, open_stores
+from toys.joined import join_systems
 from toys.training import RULES, TOY_TASKS, toy_molecules, write_store
 
 SMOOTH = GraphRules(cutoff=3.0, quadruplet_cutoff=1.2, atom_atom_cutoff=4.0)

@@ -13,10 +13,10 @@ from jmp_train.labels import (
     FREE_ATOMS_HARTREE,
     check_labels,
     label_table,
-    text_table,
     unit_warnings,
     wanted_labels,
 )
+from jmp_train.text_table import text_table
 from toys.training import RULES, toy_config
 
 

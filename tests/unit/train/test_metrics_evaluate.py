@@ -9,7 +9,6 @@ from torch import Tensor
 
 from jmp_train.config import TaskConfig
 from jmp_train.data.batches import GraphDataset
-from jmp_train.data.container import join_systems
 from jmp_train.data.store import open_stores
 from jmp_train.metrics import (
     ErrorMeter,
@@ -20,6 +19,7 @@ from jmp_train.metrics import (
     predictions,
 )
 from toys.batches import GAP, METAL, silicon, targets, toy_model, water
+from toys.joined import join_systems
 from toys.training import RULES, TOY_TASKS
 
 

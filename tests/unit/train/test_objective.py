@@ -16,9 +16,9 @@ from ase.data import atomic_numbers
 
 from jmp_train.config import OptimConfig, TaskConfig, TrainConfig
 from jmp_train.data.batches import TrainingBatch
-from jmp_train.data.container import join_systems
 from jmp_train.objective import Divisors
 from jmp_train.trainer import Trainer
+from toys.joined import join_systems
 from toys.steps import fed_step
 from toys.training import RULES, toy_config, toy_crystals, toy_molecules, write_store
 

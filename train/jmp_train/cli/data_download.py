@@ -32,7 +32,7 @@ def download(
     from jmp_calc.errors import ArgumentError
     from jmp_calc.pretrained.transfer import size_text
     from jmp_train.data.download import choose_files, fetch_files
-    from jmp_train.labels import text_table
+    from jmp_train.text_table import text_table
 
     family = find_family(set_name)
     files = choose_files(family, names)

@@ -118,7 +118,8 @@ def print_start(trainer: Trainer) -> None:
     Args:
         trainer: The run.
     """
-    from jmp_train.labels import check_labels, label_table, text_table
+    from jmp_train.labels import check_labels, label_table
+    from jmp_train.text_table import text_table
 
     config, group = trainer.config, trainer.group
     n_parameters = sum(p.numel() for p in trainer.model.parameters())

@@ -6,7 +6,7 @@ the process that joins, into the graph of the model. Nothing else of it is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -88,15 +88,6 @@ def training_batch(batch: Batch) -> TrainingBatch:
         index=batch.sample,
         **{name: batch[name] for name in LABELS},
     )
-
-
-def join_systems(items: Sequence[SystemData]) -> TrainingBatch:
-    """Return several items of a ``GraphDataset`` as one batch.
-
-    Args:
-        items: At least one.
-    """
-    return training_batch(Batch.from_data_list(list(items)))
 
 
 class TrainingLoader(DataLoader):  # type: ignore[misc]  # upstream is not typed

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ase.data import covalent_radii
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial.distance import cdist
 
+from jmp_train.data.bonds import closer_than
 from jmp_train.data.sample import Sample, hill_formula
 
 EXCLUDED_FORMULAS: dict[str, str] = {
@@ -48,12 +47,9 @@ def _formulas(sample: Sample) -> set[str]:
         adsorbate = sample.numbers[sample.tags == 2]
         return {hill_formula(adsorbate)} if len(adsorbate) else set()
     found = {hill_formula(sample.numbers)}
-    radius = covalent_radii[sample.numbers]
-    distance = cdist(sample.positions, sample.positions)
-    for factor in BOND_FACTORS:
+    for is_bond in closer_than(sample, *BOND_FACTORS):
         # as sparse: connected_components spends much longer on a dense matrix
-        is_bond = csr_array(distance < factor * (radius[:, None] + radius))
-        n_fragments, fragment = connected_components(is_bond, directed=False)
+        n_fragments, fragment = connected_components(csr_array(is_bond), directed=False)
         if n_fragments > 1:
             found.update(
                 hill_formula(sample.numbers[fragment == index])

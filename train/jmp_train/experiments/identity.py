@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from ase.data import covalent_radii
 from jaxtyping import Bool, Float
 from scipy.spatial.distance import cdist
 
+from jmp_train.data.bonds import closer_than
 from jmp_train.data.sample import Sample, hill_formula
 
 BOND_FACTOR = 1.2
@@ -33,14 +33,11 @@ def connectivity(sample: Sample) -> str:
     """
     import networkx
 
-    radius = covalent_radii[sample.numbers]
-    distance = cdist(sample.positions, sample.positions)
-    is_bond = distance < BOND_FACTOR * (radius[:, None] + radius)
-    np.fill_diagonal(is_bond, False)
+    (is_bond,) = closer_than(sample, BOND_FACTOR)
     graph = networkx.Graph()
     for index, number in enumerate(sample.numbers):
         graph.add_node(index, element=str(number))
-    graph.add_edges_from(zip(*np.nonzero(np.triu(is_bond)), strict=True))
+    graph.add_edges_from(zip(*np.nonzero(np.triu(is_bond, k=1)), strict=True))
     name = networkx.weisfeiler_lehman_graph_hash(
         graph, node_attr="element", iterations=max(4, len(sample.numbers) // 2)
     )

@@ -9,7 +9,7 @@ from jmp_calc.models.jmp import JMPModel
 from jmp_train.config import TrainConfig
 from jmp_train.finetune.zero_shot import HeadScore
 from jmp_train.groups import BLOCK_FACTORS, ParameterGroup
-from jmp_train.labels import text_table
+from jmp_train.text_table import text_table
 
 
 def start_line(config: TrainConfig, source: JMPModel | None) -> str:

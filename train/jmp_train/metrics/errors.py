@@ -9,6 +9,7 @@ from typing import Any
 
 from jmp_calc.errors import ArgumentError, did_you_mean
 from jmp_train.metrics.classes import ClassErrors
+from jmp_train.text_table import text_table
 
 NAN = float("nan")
 
@@ -211,12 +212,8 @@ def error_table(errors: Mapping[str, TaskErrors]) -> str:
                 text += " " + found.get("target_unit", "")
             row.append(text.rstrip())
         rows.append(row)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    return "\n".join([*lines, *_class_lines(errors)])
+    table = text_table(rows, is_number=[True] * len(rows[0]))
+    return "\n".join([table, *_class_lines(errors)])
 
 
 def _class_lines(errors: Mapping[str, TaskErrors]) -> list[str]:

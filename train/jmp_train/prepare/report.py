@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.data import chemical_symbols
 
-from jmp_calc.files import replacing
+from jmp_calc.files import replace_text, replacing
 from jmp_train.data.store import Store
-from jmp_train.labels import label_table, text_table, unit_warnings
+from jmp_train.labels import label_table, unit_warnings
 from jmp_train.normalize import TargetStatistics, TaskStatistics
 from jmp_train.prepare.summary import (
     Distributions,
@@ -21,6 +21,7 @@ from jmp_train.prepare.summary import (
     distributions,
     train_references,
 )
+from jmp_train.text_table import text_table
 
 if TYPE_CHECKING:
     from jmp_train.prepare.pipeline import PreparedSet
@@ -59,18 +60,13 @@ def write_report(
         for path in sorted(work.glob("part-*.skipped.tsv")):
             with path.open("rb") as lines:
                 shutil.copyfileobj(lines, out)
-    _write(folder / TEXT, report_text(prepared, parts))
+    replace_text(folder / TEXT, report_text(prepared, parts) + "\n")
     facts = _facts(prepared, parts)
-    _write(folder / JSON, json.dumps(facts, indent=1, ensure_ascii=False))
+    replace_text(folder / JSON, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     if has_picture:
         from jmp_train.prepare.picture import draw_set
 
         draw_set(parts, headers, folder / PICTURE, title=prepared.facts.title)
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as new:
-        new.write_text(text + "\n", encoding="utf-8")
 
 
 def report_text(prepared: PreparedSet, parts: Mapping[str, Distributions]) -> str:

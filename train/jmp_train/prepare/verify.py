@@ -19,9 +19,10 @@ from jmp_train.data.records import OWN_LABELS, decode_sample, label_names
 from jmp_train.data.sample import Sample
 from jmp_train.data.shards import ShardFacts, join_fingerprints, read_sizes
 from jmp_train.data.store import Store
-from jmp_train.labels import label_table, text_table
+from jmp_train.labels import label_table
 from jmp_train.normalize import StatisticsAccumulator, TaskStatistics
 from jmp_train.prepare.report import target_table
+from jmp_train.text_table import text_table
 
 MOST_FAULTS = 20
 """Faults that are listed; the rest is counted."""
