@@ -21,7 +21,7 @@ from ase.optimize import BFGS
 from provenance import write_result
 
 from jmp_calc import JMPCalculator
-from jmp_calc.sim.md import MDSettings, run_md
+from jmp_calc.sim.dynamics.md import MDSettings, run_md
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ase.io import read
 
 from jmp_calc import JMPCalculator
-from jmp_calc.sim.md import MDSettings, run_md
+from jmp_calc.sim.dynamics.md import MDSettings, run_md
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
 out = sys.argv[2] if len(sys.argv) > 2 else "runs/methane"

@@ -26,12 +26,13 @@ from jmp_calc.cli.options import (
 )
 from jmp_calc.errors import ArgumentError
 from jmp_calc.files import file_hash
-from jmp_calc.sim.ensembles import ENSEMBLES, usual_timestep_fs
-from jmp_calc.sim.md import MDResult, run_md
-from jmp_calc.sim.observables import Observables
-from jmp_calc.sim.plot import plot_md, require_matplotlib
-from jmp_calc.sim.report import MDFiles, writing
-from jmp_calc.sim.settings import TRAJECTORY_FORMATS, MDSettings
+from jmp_calc.sim.dynamics.ensembles import ENSEMBLES, usual_timestep_fs
+from jmp_calc.sim.dynamics.files import MDFiles
+from jmp_calc.sim.dynamics.md import MDResult, run_md
+from jmp_calc.sim.dynamics.observables import Observables
+from jmp_calc.sim.dynamics.picture import plot_md, require_matplotlib
+from jmp_calc.sim.dynamics.settings import TRAJECTORY_FORMATS, MDSettings
+from jmp_calc.sim.output import writing
 
 EXIT_OF_STATUS = {
     "completed": EXIT_DONE,

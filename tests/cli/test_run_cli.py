@@ -17,7 +17,7 @@ from jmp_calc.cli import VERBS, main
 from jmp_calc.cli.options import FOREIGN_OPTIONS, ModelOptions, field_help
 from jmp_calc.cli.run import run as run_command
 from jmp_calc.errors import ArgumentError
-from jmp_calc.sim.settings import MDSettings
+from jmp_calc.sim.dynamics.settings import MDSettings
 from toys.runs import DescribedEMT, error_line, run
 
 

@@ -41,6 +41,6 @@ def test_an_example_is_short_and_uses_public_names_only(name: str) -> None:
     lines = (EXAMPLES / name).read_text().splitlines()
     assert len(lines) < 60
     imports = [line for line in lines if line.startswith("from jmp_calc")]
-    allowed = ("from jmp_calc import ", "from jmp_calc.sim.md import ")
+    allowed = ("from jmp_calc import ", "from jmp_calc.sim.dynamics.md import ")
     assert imports
     assert all(line.startswith(allowed) for line in imports)

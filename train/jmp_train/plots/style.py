@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.files import replacing
-from jmp_calc.sim.plot import require_matplotlib
+from jmp_calc.sim.dynamics.picture import require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

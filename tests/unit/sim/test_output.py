@@ -7,25 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from ase import Atoms
-from ase.io import read, ulm
 
 from jmp_calc.errors import DataError
-from jmp_calc.sim.report import (
-    LineFile,
-    MDFiles,
-    open_trajectory,
-    save_summary,
-    versions,
-)
-
-
-def test_files_are_named_after_the_stem():
-    files = MDFiles.under("out", "water", "xyz")
-    assert files.trajectory == Path("out/water-traj.xyz")
-    assert files.observables == Path("out/water-md.csv")
-    assert files.final == Path("out/water-final.xyz")
-    assert files.summary == Path("out/water-summary.yml")
+from jmp_calc.sim.output import LineFile, save_summary, versions
 
 
 def test_a_record_that_was_cut_off_is_dropped(tmp_path):
@@ -43,25 +27,6 @@ def test_a_record_after_one_that_was_cut_off_takes_its_place(tmp_path):
     file.append("two\n")
     file.close()
     assert (tmp_path / "a.csv").read_text() == "one\ntwo\n"
-
-
-def test_a_traj_frame_that_was_cut_off_is_never_seen(tmp_path, monkeypatch):
-    path = tmp_path / "a.traj"
-    trajectory = open_trajectory(path)
-    trajectory.write(Atoms("He"))
-
-    def cut(self):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        # the frame's arrays are in the file by then, but not its index entry
-        patch.setattr(ulm.Writer, "sync", cut)
-        with pytest.raises(KeyboardInterrupt):
-            trajectory.write(Atoms("He", positions=[[1.0, 2.0, 3.0]]))
-    trajectory.write(Atoms("He"))
-    trajectory.close()
-    assert trajectory.n_frames == 1
-    assert len(read(path, index=":")) == 1
 
 
 def test_a_summary_holds_numpy_and_paths_as_plain_data(tmp_path):
@@ -84,7 +49,7 @@ def test_a_summary_that_cannot_be_written_is_named(tmp_path):
 
 def test_versions_are_told_without_importing():
     code = (
-        "import sys; from jmp_calc.sim.report import versions; v = versions(); "
+        "import sys; from jmp_calc.sim.output import versions; v = versions(); "
         "assert 'torch' in v and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

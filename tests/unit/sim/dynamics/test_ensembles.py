@@ -6,14 +6,14 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCom
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
-from jmp_calc.sim.ensembles import (
+from jmp_calc.sim.dynamics.ensembles import (
     ENSEMBLES,
     build_dynamics,
     prepare,
     usual_timestep_fs,
 )
-from jmp_calc.sim.md import run_md
-from jmp_calc.sim.settings import MDSettings
+from jmp_calc.sim.dynamics.md import run_md
+from jmp_calc.sim.dynamics.settings import MDSettings
 from jmp_calc.units import KB
 
 

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from jmp_calc.errors import ArgumentError
-from jmp_calc.sim.md import MDSettings, run_md
-from jmp_calc.sim.plot import plot_md
+from jmp_calc.sim.dynamics.md import MDSettings, run_md
+from jmp_calc.sim.dynamics.picture import plot_md
 
 
 def test_a_run_becomes_a_picture(ethanol, tmp_path):

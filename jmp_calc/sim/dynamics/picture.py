@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jmp_calc.errors import ArgumentError
-from jmp_calc.sim.report import writing
+from jmp_calc.sim.output import writing
 
 _BLUE, _ORANGE = "#0072b2", "#d55e00"
 """Told apart with every kind of colour vision (Okabe and Ito)."""

@@ -11,8 +11,8 @@ from ase.md.md import MolecularDynamics
 from ase.md.verlet import VelocityVerlet
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
-from jmp_calc.sim.constraints import check_constraints, fix_center_of_mass
-from jmp_calc.sim.settings import MDSettings
+from jmp_calc.sim.dynamics.constraints import check_constraints, fix_center_of_mass
+from jmp_calc.sim.dynamics.settings import MDSettings
 from jmp_calc.units import FS, KB
 
 

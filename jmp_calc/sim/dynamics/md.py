@@ -13,12 +13,13 @@ from ase import Atoms
 from ase.md.md import MolecularDynamics
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
-from jmp_calc.sim.constraints import has_center_fixed
-from jmp_calc.sim.ensembles import build_dynamics, prepare
-from jmp_calc.sim.observables import Meter, Observables, Snapshot
-from jmp_calc.sim.recorder import COMPLETED, INTERRUPTED, UNSTABLE, Recorder
-from jmp_calc.sim.report import MDFiles, frame_from, versions
-from jmp_calc.sim.settings import MDSettings
+from jmp_calc.sim.dynamics.constraints import has_center_fixed
+from jmp_calc.sim.dynamics.ensembles import build_dynamics, prepare
+from jmp_calc.sim.dynamics.files import MDFiles, frame_from
+from jmp_calc.sim.dynamics.observables import Meter, Observables, Snapshot
+from jmp_calc.sim.dynamics.recorder import COMPLETED, INTERRUPTED, UNSTABLE, Recorder
+from jmp_calc.sim.dynamics.settings import MDSettings
+from jmp_calc.sim.output import versions
 
 _RATTLE_FAILED = "Did not converge"
 """What ASE's FixBondLengths raises when atoms move too far in one step."""

@@ -15,17 +15,20 @@ from typing import Any
 from ase import Atoms
 
 from jmp_calc.errors import DataError
-from jmp_calc.sim.observables import Observables, Snapshot, Statistics, summarize
-from jmp_calc.sim.report import (
+from jmp_calc.sim.dynamics.files import (
     MDFiles,
     ObservableLog,
     frame_from,
     open_trajectory,
-    save_structure,
-    save_summary,
-    writing,
 )
-from jmp_calc.sim.settings import MDSettings
+from jmp_calc.sim.dynamics.observables import (
+    Observables,
+    Snapshot,
+    Statistics,
+    summarize,
+)
+from jmp_calc.sim.dynamics.settings import MDSettings
+from jmp_calc.sim.output import save_structure, save_summary, writing
 
 COMPLETED = "completed"
 """All steps were done."""

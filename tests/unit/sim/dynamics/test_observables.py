@@ -5,15 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jmp_calc.sim.ensembles import build_dynamics, prepare
-from jmp_calc.sim.md import run_md
-from jmp_calc.sim.observables import (
+from jmp_calc.sim.dynamics.ensembles import build_dynamics, prepare
+from jmp_calc.sim.dynamics.md import run_md
+from jmp_calc.sim.dynamics.observables import (
     Observables,
     Statistics,
     canonical_error,
     summarize,
 )
-from jmp_calc.sim.settings import MDSettings
+from jmp_calc.sim.dynamics.settings import MDSettings
 
 
 def read_csv(path):

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float
 
-from jmp_calc.sim.settings import MDSettings
+from jmp_calc.sim.dynamics.settings import MDSettings
 from jmp_calc.units import FS
 
 MIN_ROWS = 20

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from jmp_calc.errors import ArgumentError
-from jmp_calc.sim.settings import MDSettings
+from jmp_calc.sim.dynamics.settings import MDSettings
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from ase.constraints import FixAtoms, FixBondLengths, FixedLine
 from ase.io import read, ulm
 
 from jmp_calc.errors import ArgumentError, DataError, UnsupportedSystemError
-from jmp_calc.sim import recorder
-from jmp_calc.sim.md import MDSettings, run_md
+from jmp_calc.sim.dynamics import recorder
+from jmp_calc.sim.dynamics.md import MDSettings, run_md
 
 needs_full_device = pytest.mark.skipif(
     not os.path.exists("/dev/full"), reason="this system has no /dev/full"

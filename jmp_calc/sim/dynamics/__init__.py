@@ -1,0 +1,1 @@
+"""Molecular dynamics: settings, ensembles, what is measured, written and watched."""
