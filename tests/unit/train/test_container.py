@@ -3,6 +3,8 @@ repeat."""
 
 from __future__ import annotations
 
+import multiprocessing
+import subprocess
 from dataclasses import fields, replace
 
 import numpy as np
@@ -160,3 +162,26 @@ def test_labels_that_are_absent_are_nan_and_marked(tmp_path) -> None:
     parts = [batch.energy[1:], batch.target[1:], batch.stress[1], batch.forces[3:]]
     assert all(part.isnan().all() for part in parts)
     assert batch.is_fixed.tolist() == [False] * full.n_atoms + fixed.tolist()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_workers_go_on_when_a_whole_job_is_told_to_stop(toy_stores) -> None:
+    """The training process needs them to finish its step; it alone ends them."""
+    samples = dataset(toy_stores)
+    batches = iter(build_loader(samples, [[0]] * 40, workers=1))
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    for name in ("-TERM", "-INT", "-TERM"):
+        subprocess.run(["kill", name, str(worker.pid)], check=True)
+    assert len(list(batches)) == 39
+    assert worker.exitcode == 0
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_workers_end_when_the_training_process_says_so(toy_stores) -> None:
+    batches = iter(build_loader(dataset(toy_stores), [[0]] * 40, workers=1))
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    worker.terminate()
+    worker.join(timeout=10)
+    assert worker.exitcode == 0

@@ -6,8 +6,11 @@ the process that joins, into the graph of the model. Nothing else of it is used.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterable
 from dataclasses import fields
+from threading import Thread
 from typing import Any
 
 import torch
@@ -110,6 +113,7 @@ class TrainingLoader(DataLoader):  # type: ignore[misc]  # upstream is not typed
             batch_sampler=draws,
             num_workers=workers,
             prefetch_factor=4 if workers else None,
+            worker_init_fn=_work_until_told,
             # Without it, an iterator draws from the random state of the process.
             generator=torch.Generator(),
             persistent_workers=False,
@@ -117,6 +121,25 @@ class TrainingLoader(DataLoader):  # type: ignore[misc]  # upstream is not typed
         # The worker converts: a Batch has thrice as many tensors, each of which would
         # take a file descriptor on its way to the training process.
         self.collate_fn = _Converted(self.collate_fn)
+
+
+def _work_until_told(_worker: int) -> None:
+    """Let only the training process end this worker.
+
+    A terminal, SLURM and containers tell all processes of a job at once to stop. The
+    training process then finishes its step and saves, for which it needs its workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        # Of a handler nobody learns who has sent the signal.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=_end_when_parent_says_so, daemon=True).start()
+
+
+def _end_when_parent_says_so() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class _Converted:
