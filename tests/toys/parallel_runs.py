@@ -11,12 +11,28 @@ import torch.distributed as dist
 
 from jmp_calc.errors import DataError, JMPError
 from jmp_train.config import TrainConfig
+from jmp_train.data.store import store_path
 from jmp_train.parallel import Group
 from jmp_train.trainer import Trainer
-from toys.training import toy_config
+from toys.training import toy_config, toy_crystals, toy_molecules, write_store
 
 RUNS = ("gradient", "published", "direct", "sharded")
 """Names of the runs."""
+TARGET_RUNS = ("targets", "sharded targets")
+"""Names of runs on the stores of :func:`write_target_stores`."""
+
+
+def write_target_stores(folder: Path) -> Path:
+    """Write train and val stores of two tasks whose label is a scalar."""
+    for split, n in (("train", 10), ("val", 2)):
+        for task, make in (("qm7x", toy_molecules), ("pbe", toy_crystals)):
+            samples = [
+                replace(sample, targets={"gap": float(i)})
+                for i, sample in enumerate(make(n))
+            ]
+            units = {"targets": {"gap": "eV"}}
+            write_store(store_path(folder, task, split), samples, units=units)
+    return folder
 
 
 def run_config(name: str, stores: Path, out: Path) -> TrainConfig:
@@ -40,7 +56,13 @@ def run_config(name: str, stores: Path, out: Path) -> TrainConfig:
         tasks = tuple(replace(task, forces="direct") for task in data.tasks)
         config = replace(config, model=model)
         data = replace(data, tasks=tasks, edge_dropout=0.2)
-    if name == "sharded":
+    if name in TARGET_RUNS:
+        tasks = tuple(
+            replace(task, kind="scalar", forces=None, target="gap")
+            for task in data.tasks
+        )
+        data = replace(data, tasks=tasks)
+    if name.startswith("sharded"):
         config = replace(config, parallel="fsdp")
     return replace(config, data=data)
 

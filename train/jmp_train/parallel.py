@@ -298,7 +298,7 @@ def shard_model(model: JMPModel, group: Group) -> None:
         if any(True for _ in part.parameters()):
             fully_shard(part, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    register_fsdp_forward_method(model, "predict_targets")
+    register_fsdp_forward_method(model, "predict_all_targets")
 
 
 def distributed(

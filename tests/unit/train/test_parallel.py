@@ -22,7 +22,14 @@ from jmp_train.checkpoint_folders import find_checkpoint
 from jmp_train.devices import choose_device
 from jmp_train.parallel import Group, start_group
 from jmp_train.trainer import Trainer
-from toys.parallel_runs import RUNS, run_config, talk, train
+from toys.parallel_runs import (
+    RUNS,
+    TARGET_RUNS,
+    run_config,
+    talk,
+    train,
+    write_target_stores,
+)
 from toys.processes import run_processes
 
 BOUND = 1e-12
@@ -67,6 +74,15 @@ def test_sharded_weights_are_those_of_ddp_and_of_one_process(alone, two) -> None
     found = state_of(two / "sharded")
     assert largest_difference(found, state_of(two / "direct")) < BOUND
     assert largest_difference(found, state_of(alone / "direct")) < BOUND
+
+
+def test_sharded_weights_learn_targets_as_those_of_one_process_do(tmp_path) -> None:
+    alone, sharded = TARGET_RUNS
+    stores = write_target_stores(tmp_path / "stores")
+    Trainer.build(run_config(alone, stores, tmp_path / alone)).run()
+    run_processes(2, train, (sharded,), stores, tmp_path, folder=tmp_path)
+    found, expected = state_of(tmp_path / sharded), state_of(tmp_path / alone)
+    assert largest_difference(found, expected) < BOUND
 
 
 def test_training_has_moved_the_weights_by_far_more_than_the_bound(
