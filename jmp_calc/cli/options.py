@@ -9,15 +9,17 @@ import inspect
 import textwrap
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import click
+import yaml
 from ase import Atoms
 
-from jmp_calc.errors import DataError
+from jmp_calc.errors import ArgumentError, DataError, did_you_mean
 
 READ_ERRORS = (
     ArithmeticError,
@@ -37,8 +39,7 @@ READ_ERRORS = (
 
 FOREIGN_OPTIONS = {
     "--arch": "--model",
-    "--calc": "--model",
-    "--calculator": "--model",
+    "--calc": "--calculator",
     "--default-dtype": "--dtype",
     "--dt": "--timestep-fs",
     "--file-prefix": "--out",
@@ -83,6 +84,36 @@ class ModelOptions:
     those of the file (0 sub-surface, 1 surface, 2 adsorbate)."""
     offline: bool = False
     """Fail rather than download weights."""
+    calculator: str | None = None
+    """Another ASE calculator in place of a model: emt, tblite or module:function."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputOptions:
+    """Where results go."""
+
+    out: Path | None = None
+    """Folder for the results; by default a new one, runs/INPUT-1, -2, ..."""
+    overwrite: bool = False
+    """Replace existing files in --out."""
+    plot: bool = False
+    """Also draw pictures."""
+    picture_format: Literal["png", "svg"] = "png"
+    """Format of the pictures."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Structure:
+    """One structure of the input, and where it came from."""
+
+    path: Path
+    """Its file."""
+    frame: int
+    """Its number in the file; negative numbers count from the end."""
+    name: str
+    """Name for what is made from it, unique among those of one call."""
+    atoms: Atoms
+    """The structure itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,8 +233,54 @@ def _is_disordered(atoms: Atoms) -> bool:
     )
 
 
+def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Take defaults of the other options from a YAML file."""
+    if path is None:
+        return
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"cannot read --config {path}: {error}") from error
+    if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
+        raise DataError(
+            f"--config {path} holds no table of options; write one per line, such as "
+            "'steps: 1000'"
+        )
+    names = {_option_key(p): p.name for p in ctx.command.params if p.expose_value}
+    ctx.default_map = {}
+    for key, value in given.items():
+        plain = key.replace("-", "_").lower()
+        if plain not in names:
+            raise DataError(
+                f"--config {path} has the unknown option {key!r}; there are "
+                f"{', '.join(names)}{did_you_mean(plain, names)}"
+            )
+        ctx.default_map[str(names[plain])] = value
+
+
+def _option_key(parameter: click.Parameter) -> str:
+    """Return what an option is called in a file: its long name with underscores."""
+    long = [name for name in parameter.opts if name.startswith("--")]
+    name = long[0][2:] if long else str(parameter.name)
+    return name.replace("-", "_").lower()
+
+
 class HintingCommand(click.Command):
-    """A command that knows what other programs call its options."""
+    """A command that knows other programs' names of options, and reads ``--config``."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        """Make the command; arguments as for ``click.Command``."""
+        super().__init__(*args, **settings)
+        self.params.append(
+            click.Option(
+                ["--config"],
+                type=click.Path(dir_okay=False, path_type=Path),
+                is_eager=True,
+                expose_value=False,
+                callback=_read_config,
+                help="YAML file of options, 'steps: 1000'; the command line wins.",
+            )
+        )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse; tell the likely meaning of an option that does not exist."""
@@ -230,6 +307,77 @@ class HintingCommand(click.Command):
                 f"{' or '.join(likely)}?",
                 ctx,
             ) from None
+
+
+def structures_argument(
+    *, default_frame: str = "-1"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator for INPUT... and ``--frame``; the command gets ``structures``.
+
+    Args:
+        default_frame: Which structures of a file are taken: a number, or ``:`` for all.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @click.argument(
+            "inputs",
+            metavar="INPUT...",
+            nargs=-1,
+            required=True,
+            type=click.Path(path_type=Path),
+        )
+        @click.option(
+            "--frame",
+            default=default_frame,
+            show_default=True,
+            help="Structure to take from each file: 0 is the first, -1 the last, "
+            "':' all.",
+        )
+        @functools.wraps(command)
+        def wrapped(*args: Any, **values: Any) -> Any:
+            structures = read_structures(values.pop("inputs"), values.pop("frame"))
+            return command(*args, structures=structures, **values)
+
+        return wrapped
+
+    return decorate
+
+
+def read_structures(paths: Sequence[Path], frame: str) -> list[Structure]:
+    """Read the structures of several files, each with a name of its own.
+
+    Args:
+        paths: Files in any format of ASE.
+        frame: Number of the structure to take from each file, or ``:`` for all.
+
+    Raises:
+        ArgumentError: If ``frame`` is neither.
+        DataError: If a file has no such structure.
+    """
+    if frame != ":" and not frame.lstrip("-").isdigit():
+        raise ArgumentError(
+            f"--frame is {frame!r}; give a number (0 first, -1 last) or ':' for all"
+        )
+    found: list[tuple[Path, int, str, Atoms]] = []
+    for path in paths:
+        if frame == ":":
+            frames = read_frames(path)
+            stem = Source(path=path).stem
+            found += [
+                (path, number, f"{stem}-{number}" if len(frames) > 1 else stem, atoms)
+                for number, atoms in enumerate(frames)
+            ]
+        else:
+            source = Source(path=path, frame=int(frame))
+            found.append((path, source.frame, source.stem, source.load()))
+    counts = Counter(name for _, _, name, _ in found)
+    seen: Counter[str] = Counter()
+    structures = []
+    for path, number, stem, atoms in found:
+        seen[stem] += 1
+        name = f"{stem}-{seen[stem]}" if counts[stem] > 1 else stem
+        structures.append(Structure(path=path, frame=number, name=name, atoms=atoms))
+    return structures
 
 
 def source_argument(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ def asked(monkeypatch) -> list[ModelOptions]:
         seen.append(options)
         return DescribedEMT(options)
 
-    monkeypatch.setattr("jmp_calc.cli.run.build_calculator", build)
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", build)
     return seen
 
 

@@ -42,8 +42,9 @@ def test_the_summary_holds_model_input_and_command(asked, slab):
     summary = yaml.safe_load(Path("here/slab-summary.yml").read_text())
     assert summary["model"]["weights_sha256"] == "0" * 64
     assert summary["model"]["dtype"] == "float32"
-    assert summary["inputs"]["file"] == str(slab)
-    assert len(summary["inputs"]["sha256"]) == 64
+    (file,) = summary["inputs"]["files"]
+    assert file["file"] == str(slab)
+    assert len(file["sha256"]) == 64
     command = f"jmp-md run {slab} --steps 2 --out here"
     assert summary["inputs"]["command"] == command
     assert summary["inputs"]["working_folder"] == str(slab.parent)
@@ -103,7 +104,7 @@ def test_options_reach_model_and_settings(asked, slab):
 
 
 def test_tags_and_offline_reach_the_calculator(monkeypatch) -> None:
-    from jmp_calc.cli.run import build_calculator
+    from jmp_calc.cli.job import build_calculator
 
     given = {}
     monkeypatch.setattr(
@@ -163,7 +164,7 @@ def test_a_warning_is_one_line_and_none_if_a_note_said_it(slab, capsys, monkeypa
         warnings.warn("this is odd", stacklevel=1)
         return Warns(options)
 
-    monkeypatch.setattr("jmp_calc.cli.run.build_calculator", build)
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", build)
     run(slab, "--steps", 1)
     assert capsys.readouterr().err == "jmp-md: warning: this is odd\n"
 
@@ -195,7 +196,7 @@ def test_a_wrong_model_is_one_line(slab, capsys, monkeypatch):
     def build(options):
         raise ArgumentError("no model 'jmp-nona';\n did you mean 'jmp-nano'?")
 
-    monkeypatch.setattr("jmp_calc.cli.run.build_calculator", build)
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", build)
     assert run(slab, "--model", "jmp-nona") == 2
     assert "no model 'jmp-nona'; did you mean 'jmp-nano'?" in error_line(capsys)
     assert not Path("runs").exists()
@@ -244,7 +245,7 @@ def test_nve_with_direct_forces_needs_permission(slab, capsys, monkeypatch):
     def build(options):
         return DescribedEMT(options, is_conservative=False)
 
-    monkeypatch.setattr("jmp_calc.cli.run.build_calculator", build)
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", build)
     words = (slab, "--ensemble", "nve", "--steps", 2)
     assert run(*words) == 2
     captured = capsys.readouterr()

@@ -37,7 +37,7 @@ def interrupting(monkeypatch, error):
                 raise error
             super().calculate(*args)
 
-    monkeypatch.setattr("jmp_calc.cli.run.build_calculator", Interrupted)
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", Interrupted)
 
 
 def test_ctrl_c_exits_with_130_and_keeps_its_files(slab, capsys, monkeypatch):
@@ -53,7 +53,7 @@ def test_ctrl_c_before_the_run_exits_with_130(slab, capsys, monkeypatch):
     def build(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jmp_calc.cli.run.build_calculator", build)
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", build)
     assert run(slab) == 130
     assert error_line(capsys) == "jmp-md: interrupted"
 
@@ -71,7 +71,7 @@ class Slow(EMT):
         return dict(model="m", head="h", level_of_theory="l", forces="gradient",
                     is_conservative=True, notes=[])
 
-jmp_calc.cli.run.build_calculator = lambda options: Slow()
+jmp_calc.cli.job.build_calculator = lambda options: Slow()
 sys.exit(jmp_calc.cli.main(sys.argv[1:]))
 """
 

@@ -21,7 +21,7 @@ def test_a_folder_that_appears_meanwhile_is_not_used(slab, monkeypatch):
         Path("runs/slab-1").mkdir(parents=True)
         return DescribedEMT(options)
 
-    monkeypatch.setattr("jmp_calc.cli.run.build_calculator", build)
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", build)
     assert run(slab, "--steps", 1) == 0
     assert not list(Path("runs/slab-1").iterdir())
     assert Path("runs/slab-2/slab-summary.yml").is_file()

@@ -14,6 +14,7 @@ import numpy as np
 from jmp_calc.errors import ArgumentError
 from jmp_calc.files import replace_text
 from jmp_calc.models.config import HeadSpec
+from jmp_calc.pictures import save_figure
 from jmp_train.config import Device
 from jmp_train.data.splits import Split
 from jmp_train.devices import choose_device
@@ -22,7 +23,6 @@ from jmp_train.evaluation.report import report_facts, report_text
 from jmp_train.evaluation.scores import SetScores, score_set
 from jmp_train.evaluation.sets import EvaluationSet, file_set, store_sets
 from jmp_train.plots.parity import Parity, draw_confusion, draw_parity
-from jmp_train.plots.style import save_figure
 
 REPORT = "report.md"
 """Name of the report for people."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jmp_calc.pictures import color, tidy
 from jmp_train.config import TrainConfig
 from jmp_train.data.store import Store, store_path
 from jmp_train.experiments.arms import Announce, ArmResult
@@ -27,7 +28,6 @@ from jmp_train.experiments.pretraining import (
 from jmp_train.experiments.report import Cell, Picture, Report, Table
 from jmp_train.experiments.results import estimate_of, mean_of, metric_words, runs_of
 from jmp_train.experiments.settings import ExperimentSettings, pretraining_config
-from jmp_train.plots.style import color, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

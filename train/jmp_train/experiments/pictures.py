@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from jmp_calc.pictures import GRAY, color, tidy
 from jmp_train.experiments.results import mean_of, measured
-from jmp_train.plots.style import GRAY, color, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -94,7 +94,7 @@ def write_report(
         settings: Plain data that the report shows, in words.
         details: More of it, for results.json only.
     """
-    from jmp_train.plots.style import new_figure, save_figure
+    from jmp_calc.pictures import new_figure, save_figure
 
     out.mkdir(parents=True, exist_ok=True)
     facts = {

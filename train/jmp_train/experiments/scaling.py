@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jmp_calc.models.config import ModelConfig
+from jmp_calc.pictures import color
 from jmp_train.config import TrainConfig
 from jmp_train.experiments.arms import Announce, Arm, ArmResult
 from jmp_train.experiments.experiment import Experiment, seeds_of
@@ -32,7 +33,6 @@ from jmp_train.experiments.settings import (
     with_network,
 )
 from jmp_train.experiments.statistics import PowerLaw, power_law
-from jmp_train.plots.style import color
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from jmp_train.plots.history import RunHistory, read_history
-from jmp_train.plots.style import (
+from jmp_calc.pictures import (
     GRAY,
     color,
     dashes,
@@ -20,6 +19,7 @@ from jmp_train.plots.style import (
     save_figure,
     tidy,
 )
+from jmp_train.plots.history import RunHistory, read_history
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from jmp_train.plots.style import COLORS, GRAY, new_figure, tidy
+from jmp_calc.pictures import COLORS, GRAY, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

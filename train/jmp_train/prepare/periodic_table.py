@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ase.data import chemical_symbols
 
-from jmp_train.plots.style import GRAY
+from jmp_calc.pictures import GRAY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

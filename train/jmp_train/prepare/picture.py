@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.data import chemical_symbols
 
-from jmp_train.plots.style import GRAY, color, new_figure, save_figure, tidy
+from jmp_calc.pictures import GRAY, color, new_figure, save_figure, tidy
 from jmp_train.prepare.periodic_table import draw_elements
 from jmp_train.prepare.summary import Distributions, Values
 

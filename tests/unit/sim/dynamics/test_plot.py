@@ -23,11 +23,15 @@ def test_the_heat_of_a_thermostat_is_drawn_only_if_there_was_one(
 ):
     figure = pytest.importorskip("matplotlib.figure", reason="extra 'plot' is missing")
     drawn = []
-    monkeypatch.setattr(
-        figure.Figure, "savefig", lambda self, *_, **__: drawn.append(self)
-    )
+
+    def save(self, path, **_):
+        drawn.append(self)
+        path.touch()
+
+    monkeypatch.setattr(figure.Figure, "savefig", save)
     result = run_md(ethanol(), MDSettings(steps=30), out=tmp_path)
-    plot_md(result.files.observables, "a.png", title="ethanol", target_K=target_K)
+    picture = tmp_path / "a.png"
+    plot_md(result.files.observables, picture, title="ethanol", target_K=target_K)
     energy, temperature = drawn[0].axes
     assert len(energy.lines) == n_curves
     assert energy.get_ylabel() == "energy change (eV)"

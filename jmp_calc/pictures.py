@@ -1,4 +1,4 @@
-"""How all pictures of training look, and how they are saved."""
+"""How all pictures look, and how they are saved."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.files import replacing
-from jmp_calc.sim.dynamics.picture import require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +32,21 @@ DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 GRAY = "#707070"
 """Reference lines and notes."""
 _ENDINGS = (".png", ".pdf", ".svg")
+
+
+def require_matplotlib() -> None:
+    """Check that pictures can be made.
+
+    Raises:
+        ArgumentError: If matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ArgumentError(
+            "a picture needs matplotlib, which is not installed; "
+            "run: pip install 'jmp-calc[plot]'"
+        ) from None
 
 
 def color(place: int) -> str:
@@ -82,6 +96,23 @@ def tidy(axes: Axes) -> None:
     axes.tick_params(labelsize="small")
 
 
+def legend_above(axes: Axes, *, columns: int = 3) -> None:
+    """Put the legend above the axes, where no curve can pass behind it.
+
+    Args:
+        axes: One panel with labelled curves.
+        columns: Entries side by side.
+    """
+    axes.legend(
+        frameon=False,
+        ncols=columns,
+        fontsize="small",
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        borderaxespad=0.2,
+    )
+
+
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a picture, whole or not at all, and return its path.
 
@@ -104,7 +135,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
             figure.savefig(new, dpi=160, format=path.suffix[1:])
     except OSError as error:
         raise DataError(
-            f"the picture {path} cannot be written ({error.strerror}); choose another "
-            "folder"
+            f"the picture {path} cannot be written ({error.strerror or error}); choose "
+            "another folder"
         ) from error
     return path

@@ -1,0 +1,283 @@
+"""What every verb does around its work: calculator, folder, provenance, signals."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from ase import Atoms
+
+from jmp_calc.cli import WORDS
+from jmp_calc.cli.options import ModelOptions, OutputOptions, Structure
+from jmp_calc.errors import ArgumentError
+from jmp_calc.files import file_hash
+from jmp_calc.sim.output import check_new, writing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One call of a verb, ready to work."""
+
+    calculator: Any
+    """The ASE calculator that was asked for."""
+    about: Mapping[str, Any]
+    """What the first structure is computed with; see ``JMPCalculator.describe``."""
+    folder: Path
+    """Where results go; exists."""
+    provenance: Mapping[str, Any]
+    """``inputs`` and ``model`` sections of the summary."""
+
+    def require_conservative(self, what: str, *, is_allowed: bool) -> None:
+        """Refuse direct forces where they give wrong physics.
+
+        Args:
+            what: The work that needs gradient forces, for the message.
+            is_allowed: Whether the user has allowed direct forces by name.
+
+        Raises:
+            ArgumentError: If forces are direct and that is not allowed.
+        """
+        if self.about["is_conservative"] or is_allowed:
+            return
+        raise ArgumentError(
+            f"{what} needs forces that are the gradient of the energy, but head "
+            f"{self.about['head']!r} of {self.about['model']} gives direct forces; use "
+            "--forces gradient, another model, or --allow-direct-forces"
+        )
+
+
+@contextlib.contextmanager
+def open_job(
+    structures: Sequence[Structure],
+    model: ModelOptions,
+    output: OutputOptions,
+    *,
+    name: str,
+    files: Callable[[Path], Iterable[Path]],
+) -> Iterator[Job]:
+    """Make ready what a verb works with, and leave nothing behind if it cannot start.
+
+    Existing results are found before the model is loaded. Inside of the block warnings
+    are single lines, and SIGTERM and SIGHUP act like Ctrl-C.
+
+    Args:
+        structures: The input; at least one.
+        model: What computes energies and forces.
+        output: Where results go.
+        name: What a new folder under ``runs`` is called if ``output`` names none.
+        files: From the folder to the files that the verb will make.
+
+    Raises:
+        ArgumentError: If a file would be replaced, or the calculator is refused.
+        UnsupportedSystemError: If the model cannot be used for the first structure.
+    """
+    if output.out is not None:
+        check_new(files(output.out), overwrite=output.overwrite)
+    with one_line_warnings() as told, terminated_like_ctrl_c():
+        calculator = build_calculator(model)
+        about = describe(calculator, structures[0].atoms, model)
+        told.extend(about["notes"])
+        provenance = {
+            "inputs": describe_inputs(structures),
+            "model": {**about, "device": model.device, "dtype": model.dtype},
+        }
+        with result_folder(output.out, name) as folder:
+            yield Job(
+                calculator=calculator,
+                about=about,
+                folder=folder,
+                provenance=provenance,
+            )
+
+
+def build_calculator(options: ModelOptions) -> Any:
+    """Return the calculator that the options ask for.
+
+    Args:
+        options: A model, or another calculator of ASE.
+    """
+    if options.calculator is not None:
+        from jmp_calc.calculator.named import CalculatorChoice
+
+        return CalculatorChoice(name=options.calculator, options={}).build()
+    from jmp_calc.calculator import JMPCalculator
+
+    return JMPCalculator(
+        options.model,
+        head=options.head,
+        forces=options.forces,
+        device=options.device,
+        dtype=options.dtype,
+        tags=options.tags,
+        offline=options.offline,
+    )
+
+
+def describe(calculator: Any, atoms: Atoms, options: ModelOptions) -> dict[str, Any]:
+    """Return what a structure is computed with, for any calculator.
+
+    Args:
+        calculator: From :func:`build_calculator`.
+        atoms: The structure.
+        options: What was asked for.
+    """
+    if hasattr(calculator, "describe"):
+        about: dict[str, Any] = calculator.describe(atoms)
+        return about
+    return {
+        "model": options.calculator,
+        "head": None,
+        "level_of_theory": options.calculator,
+        "forces": "those of the calculator",
+        # nobody can ask a foreign calculator; nearly all differentiate their energy
+        "is_conservative": True,
+        "weights_sha256": None,
+        "licence": None,
+        "notes": [],
+    }
+
+
+def describe_inputs(structures: Sequence[Structure]) -> dict[str, Any]:
+    """Return where the input came from, for the summary.
+
+    Args:
+        structures: The input.
+    """
+    words = click.get_current_context().meta.get(WORDS, [])
+    paths = dict.fromkeys(structure.path for structure in structures)
+    return {
+        "files": [{"file": path, "sha256": file_hash(path)} for path in paths],
+        "frames": [structure.frame for structure in structures],
+        "command": shlex.join(["jmp-md", *words]),
+        "working_folder": Path.cwd(),
+    }
+
+
+@contextlib.contextmanager
+def result_folder(out: Path | None, name: str) -> Iterator[Path]:
+    """Give the folder of the results; without ``out`` make one that nobody else has.
+
+    Args:
+        out: Folder that the user chose, or None.
+        name: What a new folder under ``runs`` is called; a number is added.
+    """
+    if out is not None:
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+        yield out
+        return
+    for number in itertools.count(1):
+        folder = Path("runs") / f"{name}-{number}"
+        with writing(folder), contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            break
+    try:
+        yield folder
+    finally:
+        # work that never started leaves nothing, so that its number is free again
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            folder.parent.rmdir()
+
+
+@contextlib.contextmanager
+def terminated_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM (a queue's time limit) and SIGHUP end work with valid files."""
+
+    def interrupt(number: int, _: Any) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names]
+    # one that is ignored (nohup) stays ignored
+    before = {n: signal.getsignal(n) for n in numbers}
+    changed = [n for n in numbers if before[n] == signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, before[number])
+
+
+@contextlib.contextmanager
+def one_line_warnings() -> Iterator[list[str]]:
+    """Show a warning as a line for people, without the place in the source.
+
+    Gives a list for what has been told already: a warning that starts like an entry is
+    not shown.
+    """
+    show = warnings.showwarning
+    told: list[str] = []
+
+    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+        if not str(message).startswith(tuple(told)):
+            print(f"jmp-md: warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = tell
+    try:
+        yield told
+    finally:
+        warnings.showwarning = show
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Print lines of a label and what it stands for, in two columns.
+
+    Args:
+        facts: Label -> text; None leaves a line out.
+    """
+    for label, text in facts.items():
+        if text is not None:
+            print(f"{label:12s}{text}")
+    # before a progress bar, which goes to stderr
+    sys.stdout.flush()
+
+
+def describe_structure(structure: Structure) -> str:
+    """Return a structure in a few words: file, formula, size, periodicity.
+
+    Args:
+        structure: One of the input.
+    """
+    atoms = structure.atoms
+    periodic = "".join(
+        axis for axis, is_on in zip("xyz", atoms.pbc, strict=True) if is_on
+    )
+    boundary = f"periodic in {periodic}" if periodic else "not periodic"
+    return (
+        f"{structure.path}: {atoms.get_chemical_formula()}, {len(atoms)} atoms, "
+        f"{boundary}"
+    )
+
+
+def describe_model(about: Mapping[str, Any]) -> str:
+    """Return what computes, in a few words.
+
+    Args:
+        about: From :func:`describe`.
+    """
+    if about["head"] is None:
+        return str(about["model"])
+    name = Path(about["model"]).name
+    return f"{name}, head {about['head']} ({about['level_of_theory']})"
+
+
+def describe_forces(about: Mapping[str, Any]) -> str:
+    """Return how forces are made, in a few words.
+
+    Args:
+        about: From :func:`describe`.
+    """
+    kind = "conservative" if about["is_conservative"] else "not conservative"
+    return f"{about['forces']}, {kind}"
