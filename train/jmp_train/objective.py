@@ -194,6 +194,7 @@ class Objective(torch.nn.Module):
         kind = self.config.forces
         is_gradient = kind == "gradient"
         is_scaled = is_gradient and self.config.precision == "fp16"
+        before = self.multiplier.state()
         for _ in range(RETRIES + 1):
             with autocast(self.config.precision, batch.energy.device):
                 prediction: Prediction = self.model(
@@ -211,6 +212,10 @@ class Objective(torch.nn.Module):
             self.multiplier.update(is_finite=is_finite)
             if is_finite:
                 break
+        else:
+            # No factor helps this batch; one so small would make zero of the forces of
+            # all others.
+            self.multiplier.restore(before)
         return prediction
 
     def _force_terms(

@@ -184,6 +184,20 @@ def test_the_energy_multiplier_is_halved_until_forces_are_finite(config) -> None
     assert 1 <= multiplier.value < 2.0**20
 
 
+def test_a_batch_without_finite_forces_leaves_the_energy_multiplier_as_it_was(
+    config,
+) -> None:
+    """Fifty halvings for it would make zero of the forces of all later batches."""
+    trainer = Trainer.build(replace(config, precision="fp16"))
+    fed = fed_step(trainer, (0, 1, 11))
+    (batch,) = fed.batches
+    graph = replace(batch.graph, positions=batch.graph.positions * math.nan)
+    before = trainer.maker.objective.multiplier.state()
+    bad = replace(fed, batches=[replace(batch, graph=graph)])
+    assert trainer.train_step(bad).is_skipped
+    assert trainer.maker.objective.multiplier.state() == before
+
+
 def test_dropout_follows_from_seed_step_and_batch(toy_stores, tmp_path) -> None:
     def losses(seed: int) -> list[float]:
         base = toy_config(toy_stores, tmp_path, scale_batches=0, seed=0)
