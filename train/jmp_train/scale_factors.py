@@ -115,11 +115,15 @@ def _scales(model: JMPModel) -> dict[str, ScaleFactor]:
 
 
 def _forward(model: JMPModel, graph: AtomGraph) -> None:
-    # The backbone alone: heads have no factors, and no force head need exist.
+    # The backbone alone: heads have no factors, and no force head need exist. The
+    # graphs have all their edges, so sums are not enlarged as those after dropout are.
+    was_training = model.training
+    model.eval()
     with torch.no_grad():
         model.backbone(
             model.embedding(graph.numbers - 1), graph, model.config.has_direct_forces
         )
+    model.train(was_training)
 
 
 def _adder(

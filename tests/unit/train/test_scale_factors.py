@@ -95,6 +95,14 @@ def test_a_single_pass_agrees_with_one_pass_per_factor(graphs) -> None:
     assert list(other.values()) == pytest.approx(list(one.values()), rel=1e-4)
 
 
+def test_factors_are_those_of_graphs_with_all_their_edges(graphs) -> None:
+    """What training makes up for dropped edges must not enlarge sums over all."""
+    plain, dropping = fresh_model(), fresh_model()
+    dropping.backbone.edge_dropout = 0.5
+    assert fit_scale_factors(dropping, graphs) == fit_scale_factors(plain, graphs)
+    assert dropping.training
+
+
 def test_fitting_does_not_change_weights(graphs) -> None:
     model = fresh_model()
     fit_scale_factors(model, graphs[:1])
