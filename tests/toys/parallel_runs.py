@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch.distributed as dist
 
 from jmp_calc.errors import DataError, JMPError
 from jmp_train.config import TrainConfig
+from jmp_train.data.batches import GraphDataset
+from jmp_train.data.sample import Sample
 from jmp_train.data.store import store_path
 from jmp_train.parallel import Group
 from jmp_train.trainer import Trainer
@@ -99,10 +102,40 @@ def talk(rank: int, folder: Path) -> None:
 
 
 def _error_of(group: Group, rank: int) -> str:
-    try:
+    def fail() -> None:
         with group.together():
             if rank == 1:
                 raise DataError("a record is damaged")
+
+    return _error(fail)
+
+
+def _error(action: Callable[[], object]) -> str:
+    try:
+        action()
     except JMPError as error:
         return f"{type(error).__name__}: {error}"
     return "nothing"
+
+
+def fail(rank: int, stores: Path, folder: Path) -> None:
+    """Make runs in which one process fails, and write down what this one says.
+
+    The first process cannot write its log; the second one has a damaged sample, of the
+    validation part first.
+    """
+    group, found = group_of(rank), {}
+    config = run_config("gradient", stores, folder / "full")
+    if rank == 0:
+        config.out.mkdir()
+        (config.out / "log.jsonl").symlink_to("/dev/full")
+    found["full"] = _error(Trainer.build(config, group=group).run)
+    config = replace(config, out=folder / "damaged")
+    if rank == 1:
+        GraphDataset.sample = _damaged  # type: ignore[method-assign]
+    found["damaged"] = _error(Trainer.build(config, group=group).run)
+    (folder / f"fail-{rank}.json").write_text(json.dumps(found))
+
+
+def _damaged(_dataset: GraphDataset, index: int) -> Sample:
+    raise DataError(f"sample {index} is damaged")

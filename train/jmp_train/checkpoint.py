@@ -131,11 +131,15 @@ class Checkpointer:
             future.result()
         except (OSError, RuntimeError, CheckpointException) as error:
             previous = self.latest()
-            kept = f"the one before, {previous}, is unharmed" if previous else ""
+            advice = "there is none before it. Make room, and start the run again"
+            if previous is not None:
+                advice = (
+                    f"the one before, {previous}, is unharmed. Make room, and go on "
+                    "with --resume"
+                )
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be written to {self.folder} "
-                f"({_reason(error)}); {kept or 'there is none before it'}. Make room, "
-                "and go on with --resume"
+                f"({_reason(error)}); {advice}"
             ) from error
 
     def latest(self) -> Path | None:

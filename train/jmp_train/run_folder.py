@@ -63,8 +63,11 @@ def explained(folder: Path) -> Iterator[None]:
     except OSError as error:
         problem = "the disk is full" if error.errno in _FULL else str(error.strerror)
         kept = latest(folder / CHECKPOINTS)
-        saved = f"the run up to {kept} is saved" if kept else "no checkpoint is saved"
+        advice = "no checkpoint is saved. Make room, and start the run again"
+        if kept is not None:
+            advice = (
+                f"the run up to {kept} is saved. Make room, and go on with --resume"
+            )
         raise StorageError(
-            f"cannot write to {error.filename or folder}: {problem}; {saved}. Make "
-            "room, and go on with --resume"
+            f"cannot write to {error.filename or folder}: {problem}; {advice}"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -91,6 +92,7 @@ class RunLog:
         if is_writing:
             with explained(folder):
                 folder.mkdir(parents=True, exist_ok=True)
+                _end_last_line(folder / LOG)
                 self._curves = _open_curves(folder / CURVES) if has_curves else None
 
     def append(self, kind: str, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,6 +138,16 @@ class RunLog:
         """Write what TensorBoard has not written yet."""
         if self._curves is not None:
             self._curves.close()
+
+
+def _end_last_line(path: Path) -> None:
+    """End a line that a kill or a full disk has cut off; the next is not part of it."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            file.write(b"\n")
 
 
 def _open_curves(folder: Path) -> Any:

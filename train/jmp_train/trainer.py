@@ -194,11 +194,16 @@ class Trainer:
         suspects = suspects or [index for batch in fed.samples for index in batch]
         if not self.guard.count_skipped(suspects):
             return
-        with explained(self.config.out):
-            self.group.on_main(lambda: str(self.guard.save()))
-        raise self.guard.error(
-            self.position.step, loss=result.loss, norm=result.gradient_norm
-        )
+
+        def save() -> None:
+            with explained(self.config.out):
+                self.guard.save()
+
+        self.group.on_main(save)
+        with self.group.together():
+            raise self.guard.error(
+                self.position.step, loss=result.loss, norm=result.gradient_norm
+            )
 
     def run(self, watcher: Watcher | None = None) -> RunResult:
         """Train until the schedule ends, the time is up, or someone asks to stop.
@@ -223,14 +228,19 @@ class Trainer:
                     self._checkpointer.wait()  # it needs the other processes
 
     def _run(self, watcher: Watcher) -> RunResult:
-        config, is_main = self.config, self.group.is_main
-        log = RunLog(config.out, is_writing=is_main, has_curves=config.tensorboard)
-        if is_main:
-            with explained(config.out):
-                save_config(config, config.out / CONFIG)
+        config, group = self.config, self.group
+        with group.together():
+            log = RunLog(
+                config.out, is_writing=group.is_main, has_curves=config.tensorboard
+            )
+            if group.is_main:
+                with explained(config.out):
+                    save_config(config, config.out / CONFIG)
 
         def record(kind: str, facts: dict[str, Any]) -> None:
-            watcher.on_record(log.append(kind, facts))
+            with group.together():
+                found = log.append(kind, facts)
+            watcher.on_record(found)
 
         record("start", run_facts(self))
         if self.position.step == 0:
@@ -239,12 +249,14 @@ class Trainer:
         self.save()
         self._checkpoints().wait()
         errors = {} if reason == "interrupted" else self._test()
+        found = errors_to_json(errors)
+        facts = {"step": self.position.step, "tasks": found}
+        with group.together():
+            if errors:
+                log.write(errors_name("test"), {"split": "test", **facts})
+            log.write(SUMMARY, {**run_facts(self), "reason": reason, "test": found})
         if errors:
-            facts = {"step": self.position.step, "tasks": errors_to_json(errors)}
-            log.write(errors_name("test"), {"split": "test", **facts})
             record("test", facts)
-        summary = {**run_facts(self), "reason": reason, "test": errors_to_json(errors)}
-        log.write(SUMMARY, summary)
         record("stop", {"reason": reason, "step": self.position.step})
         log.close()
         return RunResult(

@@ -96,7 +96,7 @@ class Validator:
                 forces=config.forces,
                 max_atoms=config.data.max_atoms,
                 device=group.device,
-                total=group.sum if group.has_processes else None,
+                group=group,
             )
 
 

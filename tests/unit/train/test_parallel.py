@@ -9,6 +9,7 @@ rounding of a gradient that is nearly zero; hence the bound and not equality.
 from __future__ import annotations
 
 import json
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from jmp_train.trainer import Trainer
 from toys.parallel_runs import (
     RUNS,
     TARGET_RUNS,
+    fail,
     run_config,
     talk,
     train,
@@ -156,6 +158,20 @@ def test_processes_agree_on_numbers_flags_and_words(talks) -> None:
 def test_when_one_process_fails_all_do_and_one_says_why(talks) -> None:
     assert talks[1]["failed"] == "DataError: a record is damaged"
     assert talks[0]["failed"] == "OtherProcessError: process 1 of the run has failed"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_a_run_that_fails_in_one_process_ends_in_all_and_one_says_why(
+    toy_stores, tmp_path
+) -> None:
+    run_processes(2, fail, toy_stores, tmp_path, folder=tmp_path)
+    first, second = (
+        json.loads((tmp_path / f"fail-{rank}.json").read_text()) for rank in (0, 1)
+    )
+    assert first["full"].startswith("StorageError: cannot write to")
+    assert second["full"] == "OtherProcessError: process 0 of the run has failed"
+    assert first["damaged"] == "OtherProcessError: process 1 of the run has failed"
+    assert second["damaged"] == "DataError: sample 1 is damaged"
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch) -> None:

@@ -16,6 +16,14 @@ def test_records_are_appended_as_lines(tmp_path) -> None:
     assert [json.loads(line) for line in lines] == [record, {"kind": "stop", "step": 3}]
 
 
+def test_a_line_that_was_cut_off_does_not_swallow_the_next_one(tmp_path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"kind": "step", "lo')
+    for _ in range(2):
+        RunLog(tmp_path).append("start", {})
+    assert path.read_text().splitlines()[1:] == 2 * ['{"kind": "start"}']
+
+
 def test_a_file_of_its_own_is_replaced(tmp_path) -> None:
     log = RunLog(tmp_path)
     log.write(errors_name("test"), {"a": 1})

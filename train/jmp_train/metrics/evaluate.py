@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Tensor
 
 from jmp_calc.models.config import ForceKind
 from jmp_calc.models.jmp import JMPModel
@@ -16,6 +15,7 @@ from jmp_train.data.batches import GraphDataset, TrainingBatch, build_loader
 from jmp_train.metrics.errors import TaskErrors
 from jmp_train.metrics.meter import ErrorMeter
 from jmp_train.metrics.terms import BatchPrediction
+from jmp_train.parallel import Group
 
 Samples = Sequence[int] | Int[np.ndarray, " samples"]
 """Numbers of samples in a data set."""
@@ -29,7 +29,7 @@ def evaluate_model(
     forces: ForceKind | None,
     max_atoms: int = 256,
     device: torch.device | str = "cpu",
-    total: Callable[[Tensor], Tensor] | None = None,
+    group: Group | None = None,
 ) -> dict[str, TaskErrors]:
     """Return the errors of a model on some samples, by task.
 
@@ -43,15 +43,20 @@ def evaluate_model(
         forces: Which forces to score; None: none.
         max_atoms: Atoms in a batch.
         device: Where the model is.
-        total: Sums a float64 tensor over all processes; None: there is only one.
+        group: The processes, which all call this; None: this one alone.
+
+    Raises:
+        DataError: If a sample is damaged, also for another process.
     """
+    group = Group.single(device) if group is None else group
     meter = ErrorMeter(model, dataset.tasks)
-    for batch, prediction in predictions(
-        model, dataset, samples, forces=forces, max_atoms=max_atoms, device=device
-    ):
-        meter.add(batch, prediction)
-    if total is not None:
-        meter.sum_over_processes(total, dataset, device)
+    with group.together():
+        for batch, prediction in predictions(
+            model, dataset, samples, forces=forces, max_atoms=max_atoms, device=device
+        ):
+            meter.add(batch, prediction)
+    if group.has_processes:
+        meter.sum_over_processes(group.sum, dataset, device)
     found = meter.errors()
     return {name: found[name,] for name in model.heads if (name,) in found}
 
