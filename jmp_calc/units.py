@@ -11,6 +11,8 @@ from ase import units as _ase
 
 FS = float(_ase.fs)
 """One femtosecond in ASE time units."""
+GPA = float(_ase.GPa)
+"""One gigapascal in eV/angstrom^3."""
 KB = float(_ase.kB)
 """Boltzmann constant, eV/K."""
 HARTREE = float(_ase.Hartree)
