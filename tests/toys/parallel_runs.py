@@ -11,11 +11,13 @@ import torch
 import torch.distributed as dist
 
 from jmp_calc.errors import DataError, JMPError
+from jmp_train import trainer
 from jmp_train.config import TrainConfig
 from jmp_train.data.batches import GraphDataset
 from jmp_train.data.sample import Sample
 from jmp_train.data.store import store_path
 from jmp_train.parallel import Group
+from jmp_train.progress import Watcher
 from jmp_train.trainer import Trainer
 from toys.training import toy_config, toy_crystals, toy_molecules, write_store
 
@@ -85,6 +87,20 @@ def train(rank: int, names: tuple[str, ...], stores: Path, folder: Path) -> None
     for name in names:
         config = run_config(name, stores, folder / name)
         Trainer.build(config, group=group_of(rank)).run()
+
+
+def resume(rank: int, stores: Path, folder: Path) -> None:
+    """Interrupt a run and go on with it; the second process sees an old folder."""
+    config, group = run_config("gradient", stores, folder / "resumed"), group_of(rank)
+    steps: list[int] = []
+    watcher = Watcher(
+        on_step=lambda step, *_: steps.append(step),
+        should_stop=lambda: len(steps) == 2,
+    )
+    Trainer.build(config, group=group).run(watcher)
+    if rank == 1:
+        trainer.latest = lambda _folder: None  # type: ignore[assignment]
+    Trainer.build(config, group=group, is_resumed=True).run()
 
 
 def talk(rank: int, folder: Path) -> None:

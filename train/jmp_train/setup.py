@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import torch
 
 from jmp_calc.errors import ArgumentError, CheckpointError
 from jmp_calc.models.jmp import JMPModel
-from jmp_train.checkpoint_folders import CHECKPOINTS, latest
 from jmp_train.config import TrainConfig
 from jmp_train.data.batches import GraphDataset, build_loader
 from jmp_train.heads import build_model
@@ -20,18 +20,20 @@ from jmp_train.scale_factors import fit_scale_factors
 from jmp_train.start import start_model
 
 
-def saved_state(config: TrainConfig, *, is_resumed: bool) -> RunState | None:
+def saved_state(
+    config: TrainConfig, path: Path | None, *, is_resumed: bool
+) -> RunState | None:
     """Return the state of the run in the folder, if it is to be resumed.
 
     Args:
         config: Of the run.
-        is_resumed: Whether it is.
+        path: Last checkpoint in its folder; None: there is none.
+        is_resumed: Whether it is to be resumed.
 
     Raises:
         ArgumentError: If there is a run, and it is not to be resumed.
         CheckpointError: If there is no whole checkpoint to resume from.
     """
-    path = latest(config.out / CHECKPOINTS)
     if path is not None and not is_resumed:
         raise ArgumentError(
             f"{config.out} already holds a run; resume it with --resume, or choose "

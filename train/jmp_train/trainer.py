@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -115,9 +116,11 @@ class Trainer:
             CheckpointError: If there is no checkpoint to resume.
         """
         group = Group.single(choose_device(config.device)) if group is None else group
+        # One process looks: a shared file system may show others an older folder.
+        path = group.on_main(lambda: latest(config.out / CHECKPOINTS))
         with group.together():
             check_parallel(config)
-            state = saved_state(config, is_resumed=is_resumed)
+            state = saved_state(config, path, is_resumed=is_resumed)
             config = resolved(config, state, group)
             dataset = open_dataset(config, "train")
             check_labels(config, {t: s.header for t, s in dataset.stores.items()})
@@ -131,8 +134,9 @@ class Trainer:
         with group.together():
             model = network(config, dataset, plan, state=state, device=group.device)
         trainer = cls(config, model, dataset=dataset, plan=plan, group=group)
-        if state is not None:
-            trainer.restore(state)
+        with group.together():
+            if state is not None and path is not None:
+                trainer.restore(state, path)
         return trainer
 
     @property
@@ -346,11 +350,12 @@ class Trainer:
 
     def _test(self) -> dict[str, TaskErrors]:
         """Take the best weights if there are any, and score the test part likewise."""
-        best = self._checkpoints().best()
-        if self.has_best and best is not None:
+        best = self.group.on_main(self._checkpoints().best)
+        if self.stopping is not None and best is not None:
             tensors = self._tensors()
             weights = {n: t for n, t in tensors.items() if not n.startswith(OPTIMIZER)}
-            read_tensors(best, weights)
+            with self.group.together():
+                read_tensors(best, weights)
         return self.evaluate("test") if has_part(self.config, "test") else {}
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -397,14 +402,13 @@ class Trainer:
             parts=parts,
         )
 
-    def restore(self, state: RunState) -> None:
-        """Take over the state of the last checkpoint of the run.
+    def restore(self, state: RunState, path: Path) -> None:
+        """Take over the state of a checkpoint of the run.
 
         Args:
             state: What it holds besides tensors.
+            path: The checkpoint.
         """
-        path = latest(self.config.out / CHECKPOINTS)
-        assert path is not None  # the state was read from it
         read_tensors(path, self._tensors())
         self.maker.restore(state.parts)
         self.schedule.restore(state.parts["schedule"])

@@ -27,6 +27,7 @@ from toys.parallel_runs import (
     RUNS,
     TARGET_RUNS,
     fail,
+    resume,
     run_config,
     talk,
     train,
@@ -76,6 +77,14 @@ def test_sharded_weights_are_those_of_ddp_and_of_one_process(alone, two) -> None
     found = state_of(two / "sharded")
     assert largest_difference(found, state_of(two / "direct")) < BOUND
     assert largest_difference(found, state_of(alone / "direct")) < BOUND
+
+
+def test_all_processes_resume_from_the_checkpoint_that_the_first_one_sees(
+    toy_stores, tmp_path, alone
+) -> None:
+    run_processes(2, resume, toy_stores, tmp_path, folder=tmp_path)
+    found, expected = state_of(tmp_path / "resumed"), state_of(alone / "gradient")
+    assert largest_difference(found, expected) < BOUND
 
 
 def test_sharded_weights_learn_targets_as_those_of_one_process_do(tmp_path) -> None:
