@@ -27,7 +27,10 @@ def open_family(name: str, source: Path, **options: object) -> list[Source]:
 
 
 def entries(source: Source) -> list[Record | Skipped]:
-    """All records of all parts, and what is skipped."""
+    """All records of all parts, and what is skipped; parts name their files."""
+    for part in source.parts():
+        assert source.inputs(part)
+        assert all(path.exists() for path in source.inputs(part))
     return [entry for part in source.parts() for entry in source.read(part)]
 
 

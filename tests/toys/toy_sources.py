@@ -43,9 +43,14 @@ class ToySource:
     """While this file exists, the third part kills its process; it is removed first."""
     journal: Path | None = field(default=None, repr=False)
     """File that tells which parts were read."""
+    folder: Path | None = field(default=None, repr=False)
+    """Folder with a file of the name of each part, which nobody reads."""
 
     def parts(self) -> list[str]:
         return [f"p{number}" for number in range(self.n_parts)]
+
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        return () if self.folder is None else (self.folder / part,)
 
     def read(self, part: str) -> Iterator[Record | Skipped]:
         number = int(part[1:])

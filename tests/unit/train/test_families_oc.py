@@ -53,6 +53,8 @@ def test_a_frame_becomes_a_sample_with_the_total_energy(tmp_path) -> None:
     assert sample.tags.tolist() == [0] * 8 + [1] * 4 + [2] * 2
     assert sample.is_fixed.tolist() == [True] * 8 + [False] * 6
     assert sample.pbc.all()
+    names = [path.name for path in source.inputs(source.parts()[0])]
+    assert names == ["0.extxyz.xz", "0.txt.xz"]
 
 
 def test_the_adsorption_energy_is_the_total_minus_the_reference(tmp_path) -> None:

@@ -234,6 +234,53 @@ def test_unfinished_parts_of_other_settings_are_not_used(tmp_path) -> None:
     assert journal.read_text().split() == ["p0", "p1", "p2", "p3"]
 
 
+@pytest.fixture
+def inputs(tmp_path) -> Path:
+    """Folder with a file for each part of the toy set."""
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    for part in ToySource().parts():
+        (folder / part).write_text("as downloaded")
+    return folder
+
+
+def test_a_part_whose_file_changed_since_it_was_finished_is_read_again(
+    tmp_path, inputs, whole
+) -> None:
+    flag, journal = tmp_path / "damaged", tmp_path / "read.txt"
+    flag.touch()
+    source = ToySource(damage=flag, journal=journal, folder=inputs)
+    with pytest.raises(DataError):
+        prepared(tmp_path / "out", source)
+    flag.unlink()
+    journal.unlink()
+    (inputs / "p1").write_text("as repaired")
+    prepared(tmp_path / "out", source)
+    assert journal.read_text().split() == ["p1", "p2", "p3"]
+    assert headers(tmp_path / "out") == whole
+
+
+def test_a_file_that_changed_while_shards_were_joined_starts_all_anew(
+    tmp_path, inputs, monkeypatch, whole
+) -> None:
+    """The joined shards hold what the part was, and the other parts are gone."""
+    journal = tmp_path / "read.txt"
+    source = ToySource(journal=journal, folder=inputs)
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jmp_train.prepare.pipeline.publish_store", fail)
+    with pytest.raises(KeyboardInterrupt):
+        prepared(tmp_path / "out", source)
+    monkeypatch.undo()
+    journal.unlink()
+    (inputs / "p1").write_text("as repaired")
+    prepared(tmp_path / "out", source)
+    assert journal.read_text().split() == source.parts()
+    assert headers(tmp_path / "out") == whole
+
+
 def test_old_stores_stay_until_the_new_ones_are_complete(tmp_path) -> None:
     prepared(tmp_path)
     before = headers(tmp_path)
@@ -278,6 +325,9 @@ def test_a_set_without_systems_says_what_was_skipped(tmp_path) -> None:
 
         def parts(self) -> list[str]:
             return ["p0"]
+
+        def inputs(self, part: str) -> tuple[Path, ...]:
+            return ()
 
         def read(self, part: str) -> Iterator[Record]:
             return iter(())
@@ -329,6 +379,9 @@ class Watched:
 
     def parts(self) -> list[str]:
         return ["all"]
+
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        return ()
 
     def read(self, part: str) -> Iterator[Record]:
         (sample,) = toy_molecules(1)

@@ -119,6 +119,8 @@ def test_ranges_of_frames_go_over_the_borders_of_files(tmp_path) -> None:
     (source,) = open_family("user", tmp_path)
     names = [r.sample.name for part in ("0-2", "2-5", "5-7") for r in source.read(part)]
     assert names == [f"a.xyz/{i}" for i in range(3)] + [f"b.xyz/{i}" for i in range(4)]
+    files = {part: [p.name for p in source.inputs(part)] for part in ("0-3", "2-5")}
+    assert files == {"0-3": ["a.xyz"], "2-5": ["a.xyz", "b.xyz"]}
 
 
 def test_a_set_is_named_after_its_file_without_points(tmp_path) -> None:

@@ -85,6 +85,9 @@ class Source(Protocol):
     def parts(self) -> list[str]:
         """Return the names of parts that are read independently of each other."""
 
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the files of a part; it is read again when one of them has changed."""
+
     def read(self, part: str) -> Iterator[Record | Skipped]:
         """Yield the records of a part in a fixed order; damage is a ``DataError``."""
 

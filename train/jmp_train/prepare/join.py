@@ -118,6 +118,15 @@ def finished_shard(job: JoinJob) -> ShardFacts | None:
         return None
 
 
+def has_joined(folder: Path) -> bool:
+    """Return whether shards of stores have been made of shards of parts.
+
+    Args:
+        folder: Where those of the parts are.
+    """
+    return any(folder.glob("*-shard-*.json"))
+
+
 def _note(job: JoinJob) -> Path:
     return job.out.parent.parent / f"{job.out.parent.name}-{job.out.stem}.json"
 

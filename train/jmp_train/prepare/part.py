@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,6 +34,8 @@ class PartJob:
     """What the set calls the part."""
     folder: Path
     """Where its shards go."""
+    inputs: tuple[tuple[str, int, int], ...] = ()
+    """Name, size and time of change of each file that it is read from."""
     exclude_rmd17: bool = False
     """Leave out systems that hold a molecule of rMD17."""
     per_shard: int = RECORDS_PER_SHARD
@@ -53,6 +56,20 @@ class PartFacts:
     """Its shards, in order, by the store that they belong to."""
     skipped: dict[str, int]
     """Systems that were left out, by reason."""
+
+
+def describe_inputs(paths: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Return name, size and time of change of files; those that are absent have none.
+
+    Args:
+        paths: Files that a part is read from.
+    """
+    found = []
+    for path in paths:
+        with suppress(OSError):
+            facts = path.stat()
+            found.append((str(path), facts.st_size, facts.st_mtime_ns))
+    return tuple(found)
 
 
 def part_file(folder: Path, number: int) -> Path:
@@ -76,13 +93,14 @@ def skipped_file(folder: Path, number: int) -> Path:
 
 
 def load_part(job: PartJob) -> PartFacts | None:
-    """Return what an earlier run finished, or None.
+    """Return what an earlier run finished; None: nothing, or of files that changed.
 
     Args:
         job: The part.
     """
     try:
         data = _load(job.folder, job.number)
+        inputs = tuple(tuple(entry) for entry in data["inputs"])
         found = PartFacts(
             source=job.source,
             number=job.number,
@@ -97,7 +115,8 @@ def load_part(job: PartJob) -> PartFacts | None:
     except (OSError, ValueError, KeyError, TypeError, DataError):
         # absent, or from a disk that lost its end: the part is read again
         return None
-    return found if found.part == job.part else None
+    is_same = found.part == job.part and inputs == job.inputs
+    return found if is_same else None
 
 
 def load_statistics(
@@ -161,6 +180,7 @@ def write_part(sources: list[Source], job: PartJob, pulse: Pulse) -> PartFacts:
         shards = {split: output.finish() for split, output in written.items()}
     facts = {
         "part": job.part,
+        "inputs": job.inputs,
         "skipped": dict(sorted(skipped.items())),
         "shards": {
             split: [shard.to_json() for shard in found]

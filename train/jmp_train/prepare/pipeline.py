@@ -23,6 +23,7 @@ from jmp_train.data.store import store_path
 from jmp_train.normalize import StatisticsAccumulator
 from jmp_train.prepare.join import (
     JoinJob,
+    has_joined,
     header_facts,
     join_jobs,
     publish_store,
@@ -31,6 +32,7 @@ from jmp_train.prepare.join import (
 from jmp_train.prepare.part import (
     PartFacts,
     PartJob,
+    describe_inputs,
     load_part,
     load_statistics,
     write_part,
@@ -138,14 +140,7 @@ def prepare(
 
 
 def _read_parts(workers: Workers, works: Sequence[_Work], show: _Show) -> None:
-    jobs = []
-    for work in works:
-        for job in work.jobs:
-            found = load_part(job)
-            if found is None:
-                jobs.append(job)
-            else:
-                work.finished[job.number] = found
+    jobs = [job for work in works for job in work.resume()]
     show.begin("read", show.n_parts, n_resumed=show.n_parts - len(jobs))
     try:
         for found in workers.run(write_part, jobs):
@@ -186,12 +181,25 @@ class _Work:
                 number=index,
                 part=part,
                 folder=self.folder,
+                inputs=describe_inputs(source.inputs(part)),
                 exclude_rmd17=exclude_rmd17,
                 per_shard=per_shard,
             )
             for index, part in enumerate(source.parts())
         ]
         self.finished: dict[int, PartFacts] = {}
+
+    def resume(self) -> list[PartJob]:
+        """Take over the parts that an earlier run finished; return the others."""
+        found = {job.number: load_part(job) for job in self.jobs}
+        if None in found.values() and has_joined(self.folder):
+            # A file has changed since all parts were finished, and what the others
+            # held is in shards that hold the old content of this one, too.
+            shutil.rmtree(self.folder)
+            self.folder.mkdir()
+            found = dict.fromkeys(found)
+        self.finished = {n: part for n, part in found.items() if part is not None}
+        return [job for job in self.jobs if job.number not in self.finished]
 
     @property
     def parts(self) -> list[PartFacts]:

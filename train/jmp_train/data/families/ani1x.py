@@ -72,6 +72,11 @@ class Ani1xSource:
         """Return ranges of formulas with about as many conformations each."""
         return group_parts([formula.n_frames for formula in self.formulas])
 
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the one file of all parts."""
+        del part
+        return (self.path,)
+
     def read(self, part: str) -> Iterator[Record | Skipped]:
         """Yield the conformations of a part.
 

@@ -24,7 +24,12 @@ from jmp_train.data.families.labels import (
     with_unit,
 )
 from jmp_train.data.families.published_parts import published_part
-from jmp_train.data.layouts.pyg_lmdb import find_shards, read_part, shard_parts
+from jmp_train.data.layouts.pyg_lmdb import (
+    find_shards,
+    part_file,
+    read_part,
+    shard_parts,
+)
 from jmp_train.data.layouts.pyg_record import Fields
 from jmp_train.data.layouts.xz_frames import read_references
 from jmp_train.data.sample import Sample
@@ -93,6 +98,11 @@ class LmdbSource:
             )
         return shard_parts(shards, self.source)
 
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the LMDB file of a part, and the references."""
+        files = (part_file(self.source, part), self.references)
+        return tuple(path for path in files if path is not None)
+
     def read(self, part: str) -> Iterator[Record | Skipped]:
         """Yield the records of a part.
 
@@ -103,8 +113,7 @@ class LmdbSource:
             DataError: If a record is damaged or holds something else than data, or a
                 system has no reference.
         """
-        shard = self.source / part.rsplit(":", 1)[0]
-        path = self.source if self.source.is_file() else shard
+        path = part_file(self.source, part)
         split = self.split or published_part(path, self.source)[1]
         for where, fields in read_part(self.source, part):
             yield self._record(fields, where, split)

@@ -68,6 +68,11 @@ class MatbenchSource:
         """Return ranges of rows; to read a later one, those before it are passed."""
         return frame_parts(len(self.splits))
 
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the one file of all parts."""
+        del part
+        return (self.path,)
+
     def read(self, part: str) -> Iterator[Record | Skipped]:
         """Yield the rows of a part.
 

@@ -40,6 +40,11 @@ class NanoSource:
         """Return the names of the data sets."""
         return list(self.datasets)
 
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return all files of the folder of a data set."""
+        folder = self.root / DATASETS[part].folder
+        return tuple(sorted(path for path in folder.glob("*") if path.is_file()))
+
     def read(self, part: str) -> Iterator[Record | Skipped]:
         """Yield the samples of a data set.
 

@@ -15,7 +15,12 @@ from jmp_calc.errors import ArgumentError, DataError, did_you_mean
 from jmp_train.data.families.foreign_lmdb import LabelFields, LmdbSource
 from jmp_train.data.families.labels import Labels, too_large
 from jmp_train.data.families.published_parts import published_part, training_sizes
-from jmp_train.data.layouts.xz_frames import SlabFrame, find_pairs, read_pair
+from jmp_train.data.layouts.xz_frames import (
+    SlabFrame,
+    both_files,
+    find_pairs,
+    read_pair,
+)
 from jmp_train.data.sample import Sample
 from jmp_train.data.source import (
     Download,
@@ -67,6 +72,10 @@ class PairSource:
     def parts(self) -> list[str]:
         """Return one part per pair of files (5,000 frames as published)."""
         return [str(path.relative_to(self.folder)) for path in self.pairs]
+
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the two files of a pair."""
+        return both_files(self.folder / part)
 
     def read(self, part: str) -> Iterator[Record | Skipped]:
         """Yield the frames of a pair of files.

@@ -62,6 +62,9 @@ class Qm9Files(Protocol):
     def parts(self) -> list[str]:
         """Return ranges of places that are read alone."""
 
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the files of a part."""
+
     def read(self, part: str, units: MolecularUnits) -> Iterator[Qm9Molecule]:
         """Yield the molecules of a part; a damaged one is an error."""
 
@@ -78,6 +81,11 @@ class XyzFolder:
     def parts(self) -> list[str]:
         """Return ranges of files."""
         return frame_parts(len(self.paths))
+
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the files of a range."""
+        rows = part_range(part)
+        return self.paths[rows.start : rows.stop]
 
     def read(self, part: str, units: MolecularUnits) -> Iterator[Qm9Molecule]:
         """Yield the molecules of a range of files."""
@@ -98,6 +106,11 @@ class XyzArchive:
     def parts(self) -> list[str]:
         """Return the one part: all files."""
         return [f"0-{len(self.indices)}"]
+
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the archive."""
+        del part
+        return (self.path,)
 
     def read(self, part: str, units: MolecularUnits) -> Iterator[Qm9Molecule]:
         """Yield all molecules, in the order of the archive."""
@@ -126,6 +139,11 @@ class SdfTable:
         """Return ranges of records."""
         return frame_parts(len(self.indices))
 
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return both files."""
+        del part
+        return (self.sdf, self.table)
+
     def read(self, part: str, units: MolecularUnits) -> Iterator[Qm9Molecule]:
         """Yield the molecules of a range of records."""
         block = part_range(part).start // PART_FRAMES
@@ -148,6 +166,10 @@ class Qm9Source:
     def parts(self) -> list[str]:
         """Return ranges of molecules."""
         return self.files.parts()
+
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the files of a part."""
+        return self.files.inputs(part)
 
     def read(self, part: str) -> Iterator[Record | Skipped]:
         """Yield the molecules of a part.

@@ -72,6 +72,11 @@ class QmofSource:
         """Return ranges of structures; to read a later one, those before are passed."""
         return frame_parts(len(self.entries), _PART_SYSTEMS)
 
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the one file of all parts."""
+        del part
+        return (self.path,)
+
     def read(self, part: str) -> Iterator[Record | Skipped]:
         """Yield the frameworks of a part.
 

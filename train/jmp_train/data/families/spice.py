@@ -74,6 +74,11 @@ class SpiceSource:
         """Return ranges of molecules with about as many conformers each."""
         return group_parts([molecule.n_frames for molecule in self.molecules])
 
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the one file of all parts."""
+        del part
+        return (self.path,)
+
     def read(self, part: str) -> Iterator[Record | Skipped]:
         """Yield the conformers of a part.
 

@@ -47,6 +47,10 @@ class TrajectorySource:
             for part in frame_parts(len(file.splits))
         ]
 
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the archive of a part."""
+        return (self.files[int(part.split(":")[0])].path,)
+
     def read(self, part: str) -> Iterator[Record | Skipped]:
         """Yield the frames of a part.
 

@@ -62,6 +62,11 @@ class Transition1xSource:
         """Return ranges of reactions with about as many geometries each."""
         return group_parts([reaction.n_frames for reaction in self.reactions])
 
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the one file of all parts."""
+        del part
+        return (self.path,)
+
     def read(self, part: str) -> Iterator[Record | Skipped]:
         """Yield the geometries of a part.
 

@@ -70,6 +70,16 @@ class UserSource:
         """Return ranges of frames of all files."""
         return frame_parts(sum(len(splits) for splits in self.splits))
 
+    def inputs(self, part: str) -> tuple[Path, ...]:
+        """Return the files that hold frames of a part."""
+        rows, ends = part_range(part), self._ends()
+        starts = (0, *ends[:-1])
+        return tuple(
+            path
+            for path, start, end in zip(self.files, starts, ends, strict=True)
+            if start < rows.stop and rows.start < end
+        )
+
     def read(self, part: str) -> Iterator[Record | Skipped]:
         """Yield the frames of a part.
 
@@ -81,12 +91,15 @@ class UserSource:
                 shape.
         """
         rows = part_range(part)
-        ends = list(accumulate(len(splits) for splits in self.splits))
-        for place, end in enumerate(ends):
+        for place, end in enumerate(self._ends()):
             first = end - len(self.splits[place])
             start, stop = max(rows.start, first) - first, min(rows.stop, end) - first
             if start < stop:
                 yield from self._read_file(place, start, stop)
+
+    def _ends(self) -> list[int]:
+        """Return the number of the first frame behind each file."""
+        return list(accumulate(len(splits) for splits in self.splits))
 
     def _read_file(
         self, place: int, start: int, stop: int

@@ -55,6 +55,16 @@ def shard_parts(shards: list[Path], folder: Path) -> list[str]:
     ]
 
 
+def part_file(folder: Path, part: str) -> Path:
+    """Return the file of a part.
+
+    Args:
+        folder: What the name in the part is relative to, or the file itself.
+        part: One of those of :func:`shard_parts`.
+    """
+    return folder if folder.is_file() else folder / part.rsplit(":", 1)[0]
+
+
 def read_part(folder: Path, part: str) -> Iterator[tuple[str, Fields]]:
     """Yield place and fields of the records of a part.
 
@@ -66,8 +76,7 @@ def read_part(folder: Path, part: str) -> Iterator[tuple[str, Fields]]:
         DataError: If the file or a record is damaged, or names a type that is not in
             the list; the file and the record are named.
     """
-    name, rows = part.rsplit(":", 1)
-    path = folder if folder.is_file() else folder / name
+    path, rows = part_file(folder, part), part.rsplit(":", 1)[1]
     with _open(path) as environment:
         for index in part_range(rows):
             where = f"record {index} of {path}"

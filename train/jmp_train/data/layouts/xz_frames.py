@@ -97,6 +97,17 @@ def _natural(stem: Path) -> tuple[str, int, str]:
     return str(stem.parent), number, stem.name
 
 
+def both_files(path: Path) -> tuple[Path, Path]:
+    """Return the file of frames and the file of lines of a pair.
+
+    Args:
+        path: The file of frames.
+    """
+    stem = _stem(path, FRAMES)
+    suffix = ".xz" if path.name.endswith(".xz") else ""
+    return path, stem.with_name(f"{stem.name}{LINES}{suffix}")
+
+
 def read_pair(path: Path) -> Iterator[SlabFrame]:
     """Yield the frames of one pair of files.
 
@@ -107,9 +118,7 @@ def read_pair(path: Path) -> Iterator[SlabFrame]:
         DataError: If a file is cut off or damaged, or one has more frames than the
             other; file and frame are named.
     """
-    stem = _stem(path, FRAMES)
-    suffix = ".xz" if path.name.endswith(".xz") else ""
-    other = stem.with_name(f"{stem.name}{LINES}{suffix}")
+    _, other = both_files(path)
     with _open(path) as frames, _open(other) as lines:
         index = 0
         while True:
