@@ -38,6 +38,11 @@ class NonFiniteGuard:
         self._in_a_row = 0
         self._suspects: list[int] = []
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the last step was skipped: it may be the weights that are bad."""
+        return self._in_a_row > 0
+
     def count_finite(self) -> None:
         """Count a step that was made."""
         self._in_a_row, self._suspects = 0, []
@@ -76,11 +81,11 @@ class NonFiniteGuard:
             norm: Norm of its gradient.
         """
         return DataError(
-            f"step {step} has loss {loss} and gradient norm {norm}, and was the "
-            f"{self._in_a_row}th in a row that is not finite; lower the learning rate, "
+            f"step {step} has loss {loss} and gradient norm {norm}, and was number "
+            f"{self._in_a_row} in a row that is not finite; lower the learning rate, "
             f"or look at training samples {self._suspects[:_SHOWN]} for overlapping "
             f"atoms or wrong labels: they are in {self._folder / NONFINITE}. The last "
-            "checkpoint is unharmed"
+            "checkpoint, if there is one, is from before them"
         )
 
     def state(self) -> dict[str, Any]:

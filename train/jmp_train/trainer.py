@@ -325,7 +325,8 @@ class Trainer:
             is_due = step % config.evaluate_every == 0 and not is_last
         if is_due or (is_last and self.stopping is not None):
             is_best = self._validate(record)
-        if is_best or (step % config.checkpoint_every == 0 and not is_last):
+        is_due = step % config.checkpoint_every == 0 and not is_last
+        if is_best or (is_due and not self.guard.is_in_doubt):
             self.save(is_best=is_best)
 
     def _validate(self, record: Record) -> bool:

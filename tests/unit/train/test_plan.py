@@ -10,8 +10,10 @@ import pytest
 
 from jmp_calc.errors import ArgumentError
 from jmp_train.config import TaskConfig, TrainConfig
-from jmp_train.data.batches import GraphDataset
+from jmp_train.data.batches import Draw, GraphDataset
 from jmp_train.data.store import open_stores
+from jmp_train.feed import feed_steps
+from jmp_train.parallel import Group
 from jmp_train.plan import TrainingPlan
 from toys.training import RULES, TOY_TASKS, toy_config
 
@@ -114,6 +116,29 @@ def test_the_batches_of_a_step_are_shared_out_by_cost(dataset, config) -> None:
     assert plan.shares(step, 2) == [[0, 3], [1, 2]]
     assert plan.shares(step, 1) == [[0, 1, 2, 3]]
     assert plan.shares(step[:2], 3) == [[1], [0], []]
+
+
+def test_each_draw_of_an_epoch_drops_edges_of_its_own_also_when_resumed(
+    dataset, config, monkeypatch
+) -> None:
+    """Which edges are dropped follows from epoch, number of the batch and place."""
+    drawn: list[Draw] = []
+    build = GraphDataset.__getitem__
+    monkeypatch.setattr(
+        GraphDataset, "__getitem__", lambda self, d: drawn.append(d) or build(self, d)
+    )
+
+    def draws_from(place: int) -> set[Draw]:
+        drawn.clear()
+        plan, group = TrainingPlan(dataset, config), Group.single()
+        steps = feed_steps(dataset, plan, group, epoch=0, place=place, workers=0)
+        while not next(steps).is_last_of_epoch:
+            pass
+        return set(drawn)
+
+    whole = draws_from(0)
+    assert len({(d.epoch, d.number, d.place) for d in whole}) == 18
+    assert draws_from(2) < whole
 
 
 def test_the_batches_of_a_step_must_be_known(dataset, config) -> None:
