@@ -13,6 +13,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -121,9 +122,21 @@ def test_processes_held_different_tasks_in_some_step(toy_stores, tmp_path) -> No
     assert any(one != other for one, other in held)
 
 
+def log_of(run: Path) -> list[dict]:
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_loss_and_gradient_norm_of_sharded_weights_are_those_of_all_shards(two) -> None:
+    found, expected = (
+        [(r["loss"], r["gradient_norm"]) for r in log_of(run) if r["kind"] == "step"]
+        for run in (two / "sharded", two / "direct")
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
 def test_only_the_first_process_writes_the_log(two) -> None:
-    lines = (two / "gradient" / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    kinds = [json.loads(line)["kind"] for line in lines]
+    kinds = [record["kind"] for record in log_of(two / "gradient")]
     assert kinds.count("start") == 1
     assert kinds.count("step") == 5
 

@@ -56,6 +56,7 @@ def poisoned(trainer: Trainer, *, label: float = math.inf) -> FedStep:
 
 def test_a_step_that_is_not_finite_changes_nothing_and_says_so(config) -> None:
     trainer = Trainer.build(config)
+    trainer.train_step(fed_step(trainer, (0, 1)))  # the average is behind from now on
     before = weights(trainer)
     average = {k: v.clone() for k, v in trainer.average.values.items()}
     result = trainer.train_step(poisoned(trainer))
