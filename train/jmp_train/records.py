@@ -68,7 +68,7 @@ def run_facts(trainer: Trainer) -> dict[str, Any]:
             task: {
                 "n_systems": statistics.n_systems,
                 "systems_seen": seen,
-                "epochs": seen / statistics.n_systems,
+                "epochs": _epochs(trainer, task),
                 "fingerprint": trainer.fingerprints[task],
             }
             for (task, statistics), seen in zip(
@@ -95,12 +95,21 @@ def step_facts(trainer: Trainer, result: StepResult) -> dict[str, Any]:
         "gradient_norm": result.gradient_norm,
         "learning_rate": result.learning_rate,
         "skipped": position.skipped,
-        "tasks": {task: _task_facts(sums) for task, sums in result.tasks.items()},
+        "tasks": {
+            task: _task_facts(sums) | {"epochs": _epochs(trainer, task)}
+            for task, sums in result.tasks.items()
+        },
     }
     if trainer.config.precision == "fp16":
         facts["loss_scale"] = trainer.maker.loss_scale.value
         facts["energy_multiplier"] = trainer.maker.objective.multiplier.value
     return facts
+
+
+def _epochs(trainer: Trainer, task: str) -> float:
+    """Return how often the samples of a task were seen, on average."""
+    seen = dict(zip(trainer.statistics, trainer.position.seen, strict=True))[task]
+    return seen / trainer.statistics[task].n_systems
 
 
 def _task_facts(sums: TermSums) -> dict[str, Any]:

@@ -330,6 +330,9 @@ def test_the_summary_counts_the_systems_of_each_task(config) -> None:
     n_crystals = sum(i >= 10 for batch in batches for i in batch)
     assert summary["tasks"]["pbe"]["systems_seen"] == n_crystals
     assert summary["tasks"]["pbe"]["epochs"] == n_crystals / 5
+    steps = [record["tasks"] for record in records(config) if record["kind"] == "step"]
+    epochs = [tasks["pbe"]["epochs"] for tasks in steps if "pbe" in tasks]
+    assert epochs[-1] == n_crystals / 5
     assert summary["reason"] == "finished"
     assert summary["test"]["qm7x"]["n_systems"] == 2
 
