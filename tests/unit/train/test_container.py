@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Batch
 
+from jmp_calc.errors import DataError
 from jmp_calc.graph.batch import GRAPHS, AtomGraph, EdgeSet, collate
 from jmp_calc.graph.build import build_graph
 from jmp_calc.graph.rules import GraphRules
@@ -162,6 +163,20 @@ def test_labels_that_are_absent_are_nan_and_marked(tmp_path) -> None:
     parts = [batch.energy[1:], batch.target[1:], batch.stress[1], batch.forces[3:]]
     assert all(part.isnan().all() for part in parts)
     assert batch.is_fixed.tolist() == [False] * full.n_atoms + fixed.tolist()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_sample_is_told_in_the_words_of_the_store(
+    toy_stores, monkeypatch, workers
+) -> None:
+    def damaged(_dataset: GraphDataset, index: int) -> None:
+        raise DataError(f"record {index} is damaged")
+
+    monkeypatch.setattr(GraphDataset, "sample", damaged)
+    loader = build_loader(dataset(toy_stores), [[3]], workers=workers)
+    with pytest.raises(DataError, match=r"^record 3 is damaged$"):
+        list(loader)
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

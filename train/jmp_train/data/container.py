@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from threading import Thread
 from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
+from jmp_calc.errors import JMPError
 from jmp_calc.graph.batch import GRAPHS, INDEX_LISTS, AtomGraph, EdgeSet
 from jmp_train.data.batches import LABELS, Draw, GraphDataset, TrainingBatch
 
@@ -109,7 +111,7 @@ class TrainingLoader(DataLoader):  # type: ignore[misc]  # upstream is not typed
             workers: Processes that read and build graphs; 0: the calling process.
         """
         super().__init__(
-            dataset,
+            _Readable(dataset),
             batch_sampler=draws,
             num_workers=workers,
             prefetch_factor=4 if workers else None,
@@ -121,6 +123,33 @@ class TrainingLoader(DataLoader):  # type: ignore[misc]  # upstream is not typed
         # The worker converts: a Batch has thrice as many tensors, each of which would
         # take a file descriptor on its way to the training process.
         self.collate_fn = _Converted(self.collate_fn)
+
+    def __iter__(self) -> Iterator[TrainingBatch]:
+        """Yield the batches.
+
+        Raises:
+            JMPError: As it was raised in a worker, which would wrap it otherwise.
+        """
+        for batch in super().__iter__():
+            if isinstance(batch, JMPError):
+                raise batch
+            yield batch
+
+
+class _Readable(Dataset[Any]):
+    """A data set that returns its errors, so that they leave workers as they are."""
+
+    def __init__(self, dataset: GraphDataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, draw: Draw) -> SystemData | JMPError:
+        try:
+            return self._dataset[draw]
+        except JMPError as error:
+            return error
 
 
 def _work_until_told(_worker: int) -> None:
@@ -148,5 +177,10 @@ class _Converted:
     def __init__(self, join: Callable[[list[SystemData]], Batch]) -> None:
         self._join = join
 
-    def __call__(self, items: list[SystemData]) -> TrainingBatch:
-        return training_batch(self._join(items))
+    def __call__(self, items: list[SystemData | JMPError]) -> TrainingBatch | JMPError:
+        systems = []
+        for item in items:
+            if isinstance(item, JMPError):
+                return item
+            systems.append(item)
+        return training_batch(self._join(systems))
