@@ -127,7 +127,13 @@ def write_rmd17_splits(
         (folder / f"index_{name}_01.csv").write_text(text)
 
 
-def write_md22(path: Path, *, n: int, numbers: Sequence[int] = METHANE) -> Path:
+def write_md22(
+    path: Path,
+    *,
+    n: int,
+    numbers: Sequence[int] = METHANE,
+    units: tuple[str, str] = ("kcal/mol", "Ang"),
+) -> Path:
     """Write an archive of MD22: frames vary fastest, one array is pickled."""
     positions, _, forces = geometries(numbers, n)
     np.savez_compressed(
@@ -135,8 +141,8 @@ def write_md22(path: Path, *, n: int, numbers: Sequence[int] = METHANE) -> Path:
         type="d",
         name=path.stem,
         theory="PBE+MBD, 500K",
-        e_unit="kcal/mol",
-        r_unit="Ang",
+        e_unit=units[0],
+        r_unit=units[1],
         z=np.array(numbers),
         R=np.asfortranarray(positions),
         E=-np.arange(n, dtype=np.float64)[:, None],

@@ -336,6 +336,15 @@ def test_the_formation_energy_can_be_the_label(spice) -> None:
     assert "energies are formation energies" in source.facts.coverage
 
 
+def test_a_data_set_of_spice_that_says_it_has_other_units_is_refused(spice) -> None:
+    with h5py.File(spice, "a") as file:
+        name = next(iter(file))
+        file[name]["conformations"].attrs["units"] = "angstrom"
+    (source,) = open_family("spice", spice, variant="all")
+    with pytest.raises(DataError, match="'conformations' is in 'angstrom'; it must be"):
+        records(source)
+
+
 def test_an_unknown_energy_of_spice_is_an_error(spice) -> None:
     with pytest.raises(
         ArgumentError, match="'binding' of SPICE; choose from total, for"

@@ -301,6 +301,21 @@ def test_a_file_that_is_not_of_md22_is_an_error(tmp_path) -> None:
         open_family("md22", tmp_path)
 
 
+def test_a_file_of_sgdml_may_be_in_ev(tmp_path) -> None:
+    path = write_md22(tmp_path / "mine.npz", n=9, units=("eV", "Ang"))
+    sample = records(open_family("sgdml", path)[0])[4].sample
+    with np.load(path) as raw:
+        assert sample.energy in raw["E"]
+        assert any((sample.forces == forces).all() for forces in raw["F"])
+
+
+@pytest.mark.parametrize("units", [("kJ/mol", "Ang"), ("kcal/mol", "bohr")])
+def test_a_file_of_sgdml_in_other_units_is_refused(tmp_path, units) -> None:
+    path = write_md22(tmp_path / "mine.npz", n=9, units=units)
+    with pytest.raises(DataError, match=f"in '{units[0]}' and lengths in '{units[1]}'"):
+        open_family("sgdml", path)
+
+
 def test_an_empty_folder_is_an_error(tmp_path) -> None:
     with pytest.raises(DataError, match="holds no molecule of MD22; give the publish"):
         open_family("md22", tmp_path)

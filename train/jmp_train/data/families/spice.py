@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import h5py
@@ -138,10 +139,9 @@ def divide(
     labels = shuffled_split(n, fraction_sizes(n)).labels(n)
     if by_molecule:
         return tuple((label,) * size for label, size in zip(labels, sizes, strict=True))
-    starts = [sum(sizes[:index]) for index in range(len(sizes))]
     return tuple(
-        tuple(labels[start : start + size])
-        for start, size in zip(starts, sizes, strict=True)
+        tuple(labels[end - size : end])
+        for end, size in zip(accumulate(sizes), sizes, strict=True)
     )
 
 

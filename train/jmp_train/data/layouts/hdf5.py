@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -102,6 +102,26 @@ def n_rows(group: h5py.Group, key: str) -> int:
             "it must have one row for each frame"
         )
     return int(shape[0])
+
+
+def check_units(group: h5py.Group, units: Mapping[str, str]) -> None:
+    """Check the units of data sets that state theirs.
+
+    Args:
+        group: Group of one molecule.
+        units: Unit that each data set must have.
+
+    Raises:
+        DataError: If one states another.
+    """
+    for key, wanted in units.items():
+        found = group[key].attrs.get("units", wanted) if key in group else wanted
+        found = found.decode() if isinstance(found, bytes) else str(found)
+        if found.lower() != wanted:
+            raise DataError(
+                f"{group.file.filename}, group {group.name!r}: {key!r} is in "
+                f"{found!r}; it must be in {wanted!r}"
+            )
 
 
 def subgroups(group: h5py.Group) -> list[str]:

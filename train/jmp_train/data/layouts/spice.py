@@ -10,11 +10,18 @@ import numpy as np
 
 from jmp_calc.units import CODATA, MolecularUnits
 from jmp_train.data.layouts.frames import Frames, check_shapes
-from jmp_train.data.layouts.hdf5 import n_rows, read_rows
+from jmp_train.data.layouts.hdf5 import check_units, n_rows, read_rows
 from jmp_train.data.layouts.parts import slices
 
 SpiceEnergy = Literal["dft_total_energy", "formation_energy"]
 """Which energy of a conformer is its label."""
+
+_UNITS = {
+    "conformations": "bohr",
+    "dft_total_energy": "hartree",
+    "formation_energy": "hartree",
+    "dft_total_gradient": "hartree/bohr",
+}
 
 
 def read_conformers(
@@ -31,8 +38,10 @@ def read_conformers(
         units: Factors of hartree and bohr.
 
     Raises:
-        DataError: If a data set is absent or damaged, or does not fit the others.
+        DataError: If a data set is absent or damaged, or does not fit the others, or
+            says that it is in other units.
     """
+    check_units(group, _UNITS)
     numbers = read_rows(group, "atomic_numbers")
     for start, stop in slices(n_rows(group, "conformations")):
         positions = read_rows(group, "conformations", start, stop).astype(np.float64)
