@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -279,6 +280,42 @@ def test_a_file_that_changed_while_shards_were_joined_starts_all_anew(
     prepared(tmp_path / "out", source)
     assert journal.read_text().split() == source.parts()
     assert headers(tmp_path / "out") == whole
+
+
+def test_a_full_disk_is_an_error_and_what_is_finished_is_kept(
+    tmp_path, monkeypatch, whole
+) -> None:
+    journal = tmp_path / "read.txt"
+    source = ToySource(journal=journal)
+
+    def fail(folder: Path, *_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", f"{folder}/n_atoms.npy")
+
+    monkeypatch.setattr("jmp_train.data.header._write_sizes", fail)
+    with pytest.raises(DataError, match=r"n_atoms\.npy \(No space.*is space left"):
+        prepared(tmp_path / "out", source)
+    monkeypatch.undo()
+    prepared(tmp_path / "out", source)
+    assert journal.read_text().split() == source.parts()
+    assert headers(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize("number", [0, 119, 300])
+def test_a_system_with_an_atom_of_no_element_is_left_out(tmp_path, number) -> None:
+    class Odd(ToySource):
+        def read(self, part: str) -> Iterator[Any]:
+            first, *others = super().read(part)
+            if part == "p0" and isinstance(first, Record):
+                numbers = first.sample.numbers.copy()
+                numbers[1] = number
+                first = replace(first, sample=replace(first.sample, numbers=numbers))
+            yield from (first, *others)
+
+    found = prepared(tmp_path, Odd())
+    assert found.skipped == {
+        "an atomic number outside of 1 to 118": 1,
+        "not converged": 4,
+    }
 
 
 def test_old_stores_stay_until_the_new_ones_are_complete(tmp_path) -> None:

@@ -107,21 +107,9 @@ def write_header(
             f"{folder.name} would be a store without systems; check that the data set "
             "is present and that not all of it is excluded or held out"
         )
-    arrays = {
-        name: np.lib.format.open_memmap(
-            folder / f"{name}.npy", mode="w+", dtype="<i4", shape=(n_systems,)
-        )
-        for name in SIZES
-    }
-    start = 0
-    for shard in shards:
-        stop = start + shard.n_systems
-        for name, sizes in read_sizes(folder / shard.file, shard).items():
-            arrays[name][start:stop] = sizes
-        start = stop
+    for name in SIZES:
+        _write_sizes(folder, shards, name, n_systems)
     OPEN_SHARDS.close_all()
-    for array in arrays.values():
-        array.flush()
     units = {**UNITS, "targets": {}, **facts.get("units", {})}
     if target_units is not None:
         units["targets"] = dict(target_units)
@@ -137,6 +125,19 @@ def write_header(
     }
     text = json.dumps(header, indent=1, ensure_ascii=False)
     (folder / HEADER).write_text(text + "\n", encoding="utf-8")
+
+
+def _write_sizes(
+    folder: Path, shards: Sequence[ShardFacts], name: str, n_systems: int
+) -> None:
+    """Write one size of all records, shard by shard."""
+    # Not as a mapped file: a full disk would kill the process instead of raising.
+    layout = {"descr": "<i4", "fortran_order": False, "shape": (n_systems,)}
+    with (folder / f"{name}.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, layout)
+        for shard in shards:
+            sizes = read_sizes(folder / shard.file, shard)
+            file.write(sizes[name].tobytes())
 
 
 def check_replaceable(path: Path) -> None:

@@ -18,8 +18,12 @@ from jmp_train.data.shards import RECORDS_PER_SHARD, ShardFacts
 from jmp_train.data.source import Record, Skipped, Source
 from jmp_train.data.splits import SPLITS, Split, split_of
 from jmp_train.data.store import ShardSeries
+from jmp_train.factor import MAX_ELEMENT
 from jmp_train.normalize import StatisticsAccumulator
 from jmp_train.prepare.workers import Pulse
+
+NO_ELEMENT = f"an atomic number outside of 1 to {MAX_ELEMENT}"
+"""Why a system with an atom of no element is skipped."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,12 +227,15 @@ def _series(job: PartJob, split: Split) -> ShardSeries:
 
 
 def _checked(entry: Record | Skipped, job: PartJob) -> Record | Skipped:
-    if isinstance(entry, Skipped) or not job.exclude_rmd17:
+    if isinstance(entry, Skipped):
         return entry
-    molecule = excluded_molecule(entry.sample)
+    sample = entry.sample
+    where = sample.name or sample.group
+    if sample.numbers.min() < 1 or sample.numbers.max() > MAX_ELEMENT:
+        return Skipped(where=where, reason=NO_ELEMENT)
+    molecule = excluded_molecule(sample) if job.exclude_rmd17 else None
     if molecule is None:
         return entry
-    where = entry.sample.name or entry.sample.group
     return Skipped(where=where, reason=exclusion_reason(molecule))
 
 

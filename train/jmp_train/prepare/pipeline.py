@@ -118,10 +118,10 @@ def prepare(
     Raises:
         ArgumentError: If names are not usable, the folder cannot be written to, or
             another process is preparing into it.
-        DataError: If a part is damaged; what is finished is kept.
+        DataError: If a part is damaged or the disk is full; what is finished is kept.
     """
     _check_names(sources, out)
-    with _locked(out):
+    with _locked(out), _named_faults(out):
         works = [
             _Work(number, source, out, exclude_rmd17=exclude_rmd17, per_shard=per_shard)
             for number, source in enumerate(sources)
@@ -313,6 +313,20 @@ def _check_names(sources: Sequence[Source], out: Path) -> None:
             )
         for split in SPLITS:
             check_replaceable(store_path(out, name, split))
+
+
+@contextmanager
+def _named_faults(out: Path) -> Iterator[None]:
+    """Turn what the system refuses into an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot go on with {error.filename or out} "
+            f"({error.strerror or error}); check that there is space left and that "
+            "the files can be read and written, then run the same command again; what "
+            "is finished is kept"
+        ) from error
 
 
 @contextmanager
