@@ -6,6 +6,7 @@ All are frozen; a variant is ``dataclasses.replace``. The published pre-training
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -54,6 +55,13 @@ class TaskScales:
     """Reference value of each element (atomic number, value in eV or in the unit of the
     target); None: as fitted to the training part."""
 
+    def __post_init__(self) -> None:
+        """Check that the scales divide."""
+        for name in ("energy_scale", "force_scale", "target_scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ArgumentError(f"{name} is {value}; it must be positive")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskConfig:
@@ -93,17 +101,24 @@ class TaskConfig:
     """Scales and references that replace the measured ones; None: as measured."""
 
     def __post_init__(self) -> None:
-        """Check the weights."""
-        for name, value in (
-            ("energy_weight", self.energy_weight),
-            ("force_weight", self.force_weight),
-            ("stress_weight", self.stress_weight),
-            ("target_weight", self.target_weight),
-        ):
-            if value is not None and value < 0:
+        """Check the weights, the target and the dropout."""
+        for name in ("energy_weight", "force_weight", "stress_weight", "target_weight"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
                 raise ArgumentError(
-                    f"{name} of task {self.name!r} is {value}; it must not be negative"
+                    f"{name} of task {self.name!r} is {value}; it must be finite and "
+                    "not negative"
                 )
+        if self.target is not None and self.kind == "energy_forces":
+            raise ArgumentError(
+                f"task {self.name!r} has the target {self.target!r}, but its head "
+                "predicts energy and forces; set its kind, such as scalar"
+            )
+        if not 0 <= self.head_dropout < 1:
+            raise ArgumentError(
+                f"head_dropout of task {self.name!r} is {self.head_dropout}; it must "
+                "be at least 0 and below 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,11 +212,16 @@ class OptimConfig:
             raise ArgumentError(
                 f"learning_rate is {self.learning_rate}; it must be positive"
             )
-        if self.clip_norm is not None and not self.clip_norm > 0:
+        if not all(0 <= beta < 1 for beta in self.betas):
             raise ArgumentError(
-                f"clip_norm is {self.clip_norm}; it must be positive, or null for no "
-                "clipping"
+                f"betas are {self.betas}; both must be at least 0 and below 1"
             )
+        for name in ("clip_norm", "clip_value"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise ArgumentError(
+                    f"{name} is {limit}; it must be positive, or null for no clipping"
+                )
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ArgumentError(
                 f"ema_decay is {self.ema_decay}; it must be at least 0 and below 1, or "
@@ -266,6 +286,10 @@ class StoppingConfig:
     """Improvement that counts."""
     min_learning_rate: float = 0.0
     """Stop when the largest rate of all groups falls below this."""
+
+    def __post_init__(self) -> None:
+        """Check the patience."""
+        _check_at_least(self, "patience", 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

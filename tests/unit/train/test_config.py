@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jmp_calc.errors import ArgumentError
-from jmp_train.config import DataConfig, OptimConfig, TaskConfig, TrainConfig
+from jmp_train.config import (
+    DataConfig,
+    OptimConfig,
+    StoppingConfig,
+    TaskConfig,
+    TaskScales,
+    TrainConfig,
+)
 from toys.training import RULES, toy_config
 
 
@@ -29,10 +37,30 @@ def test_mixture_and_loss_defaults_are_the_published_ones(config) -> None:
     assert (data.temperature, run.epochs, run.reduction) == (2.0, 2, "structure")
 
 
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
 @pytest.mark.parametrize("field", ["energy_weight", "force_weight"])
-def test_loss_weights_are_not_negative(field) -> None:
-    with pytest.raises(ArgumentError, match=f"{field} of task 'a' is -1.0"):
-        TaskConfig(name="a", graph=RULES, **{field: -1.0})
+def test_loss_weights_are_finite_and_not_negative(field, value) -> None:
+    with pytest.raises(ArgumentError, match=f"{field} of task 'a' is {value}; it must"):
+        TaskConfig(name="a", graph=RULES, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target": "gap"}, "has the target 'gap', but its head predicts energy"),
+        ({"head_dropout": 2.0}, "head_dropout of task 'a' is 2.0; it must be at least"),
+    ],
+)
+def test_what_contradicts_itself_in_a_task_is_an_error(changes, message) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        TaskConfig(name="a", graph=RULES, **changes)
+
+
+def test_scales_divide_and_patience_is_at_least_one() -> None:
+    with pytest.raises(ArgumentError, match=r"energy_scale is 0\.0; it must be po"):
+        TaskScales(energy_scale=0.0)
+    with pytest.raises(ArgumentError, match="patience is 0; it must be at least 1"):
+        StoppingConfig(patience=0)
 
 
 def test_tasks_are_there_and_distinct(config) -> None:
@@ -62,6 +90,8 @@ def test_data_settings_are_checked(config, field, value, message) -> None:
     [
         ("learning_rate", 0.0, "learning_rate is 0.0; it must be positive"),
         ("clip_norm", 0.0, "clip_norm is 0.0; it must be positive, or null"),
+        ("clip_value", -1.0, "clip_value is -1.0; it must be positive, or null"),
+        ("betas", (2.0, 0.9), r"betas are \(2.0, 0.9\); both must be at least 0"),
         ("ema_decay", 1.0, "ema_decay is 1.0; it must be at least 0 and below 1"),
         ("warmup_steps", -1, "warmup_steps is -1; it must not be negative"),
         ("weight_decay", -0.1, "weight_decay is -0.1; it must not be negative"),

@@ -73,6 +73,8 @@ def test_an_empty_set_and_a_temperature_of_zero_are_errors() -> None:
         build_mixture((3, 0), 2.0)
     with pytest.raises(ArgumentError, match=r"temperature is 0\.0; it must be pos"):
         build_mixture((3, 1), 0.0)
+    with pytest.raises(ArgumentError, match=r"1e-09, at which the smallest of sets"):
+        build_mixture((3, 1), 1e-9)
 
 
 def batches_of(

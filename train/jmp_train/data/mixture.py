@@ -108,6 +108,11 @@ def build_mixture(
         )
     total = sum(sizes)
     weights = [(size / total) ** (1.0 / temperature) for size in sizes]
+    if min(weights) == 0:
+        raise ArgumentError(
+            f"temperature is {temperature}, at which the smallest of sets of "
+            f"{list(sizes)} samples is never visited; make it larger"
+        )
     probabilities = [weight / sum(weights) for weight in weights]
     density = [p / n for p, n in zip(probabilities, sizes, strict=True)]
     expanded = [
