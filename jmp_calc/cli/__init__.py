@@ -36,6 +36,7 @@ Verbs = dict[str, tuple[str, str]]
 
 VERBS: Verbs = {
     "run": ("jmp_calc.cli.run:run", "Molecular dynamics from a structure file."),
+    "relax": ("jmp_calc.cli.relax:relax", "Relax atoms and cells of structures."),
     "predict": ("jmp_calc.cli.predict:predict", "Properties of structures, as table."),
     "models": ("jmp_calc.cli.models:models", "List, download and check weights."),
 }

@@ -13,13 +13,22 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import BaseCalculator
+from ase.calculators.calculator import BaseCalculator, CalculatorError
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 
 Results = dict[str, Any]
 """Properties of one structure by ASE names and in ASE units: ``energy`` (eV, float),
 ``forces`` (eV/angstrom, atoms x 3), ``stress`` (eV/angstrom^3, Voigt)."""
+
+REFUSALS = (
+    UnsupportedSystemError,
+    CalculatorError,
+    ArithmeticError,
+    NotImplementedError,
+    ValueError,
+)
+"""What calculators raise about a structure that they cannot compute."""
 
 
 @runtime_checkable
@@ -122,3 +131,52 @@ def evaluate_in_chunks(
 
 def _copied(value: Any) -> Any:
     return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def evaluate_each(
+    calculator: Any,
+    list_of_atoms: Sequence[Atoms],
+    properties: Sequence[str] = ("energy", "forces"),
+) -> list[Results | UnsupportedSystemError]:
+    """Compute structures so that a bad one does not take the others with it.
+
+    All go to the calculator at once. If it refuses them, each is asked for on its own.
+
+    Args:
+        calculator: As for :func:`evaluator_of`.
+        list_of_atoms: Structures.
+        properties: ASE's names of what is wanted.
+
+    Returns:
+        For each structure its results, or the error that says why there are none: the
+        calculator refused it, or a result is not finite.
+    """
+    evaluator = evaluator_of(calculator)
+    if not list_of_atoms:
+        return []
+    try:
+        found = evaluator.evaluate(list_of_atoms, properties)
+    except REFUSALS as error:
+        if len(list_of_atoms) == 1:
+            return [_refusal(error)]
+        return [
+            outcome
+            for atoms in list_of_atoms
+            for outcome in evaluate_each(evaluator, [atoms], properties)
+        ]
+    return [_checked(results, properties) for results in found]
+
+
+def _checked(
+    results: Results, properties: Sequence[str]
+) -> Results | UnsupportedSystemError:
+    for name in properties:
+        if not np.all(np.isfinite(results[name])):
+            return UnsupportedSystemError(f"the {name} is not finite")
+    return results
+
+
+def _refusal(error: Exception) -> UnsupportedSystemError:
+    if isinstance(error, UnsupportedSystemError):
+        return UnsupportedSystemError(str(error))
+    return UnsupportedSystemError(str(error) or type(error).__name__)
