@@ -27,8 +27,6 @@ _NOT_THE_RESULT = frozenset(
         "graph_cache",
         "max_minutes",
         "device",
-        "evaluate_every",
-        "evaluate_systems",
         "checkpoint_every",
         "keep_checkpoints",
         "log_every",
@@ -36,6 +34,7 @@ _NOT_THE_RESULT = frozenset(
         "tensorboard",
     }
 )
+_VALIDATION = frozenset({"evaluate_every", "evaluate_systems"})
 
 
 def to_plain(value: Any) -> Any:
@@ -234,11 +233,14 @@ def result_settings(config: TrainConfig) -> dict[str, Any]:
 
     Args:
         config: All settings of a run; where files lie, which device computes and when
-            something is logged are left out. Weights that it starts from are known by
+            something is logged are left out; so are validations, unless rates or the
+            end of the run depend on them. Weights that it starts from are known by
             their hash, once that is recorded.
     """
     flat: dict[str, Any] = {}
     _flatten(to_plain(config), "", flat)
+    if config.plateau is None and config.stopping is None:
+        flat = {name: flat[name] for name in flat if name not in _VALIDATION}
     if flat.get("start.sha256"):
         del flat["start.weights"]
     return flat

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from jmp_calc.errors import ArgumentError
-from jmp_train.config import OptimConfig, TrainConfig
+from jmp_train.config import (
+    OptimConfig,
+    PlateauConfig,
+    StoppingConfig,
+    TrainConfig,
+)
 from jmp_train.config_file import (
     config_hash,
     from_plain,
@@ -106,6 +111,19 @@ def test_the_hash_ignores_what_cannot_change_the_weights(config) -> None:
 )
 def test_the_hash_sees_what_changes_the_weights(config, change) -> None:
     assert config_hash(replace(config, **change)) != config_hash(config)
+
+
+@pytest.mark.parametrize(
+    "change", [{"plateau": PlateauConfig()}, {"stopping": StoppingConfig()}]
+)
+def test_validations_change_the_weights_only_where_something_depends_on_them(
+    config, change
+) -> None:
+    other = replace(config, evaluate_every=7, evaluate_systems=3)
+    assert config_hash(other) == config_hash(config)
+    assert config_hash(replace(other, **change)) != config_hash(
+        replace(config, **change)
+    )
 
 
 def test_settings_have_dotted_names(config) -> None:
