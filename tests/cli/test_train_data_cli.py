@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import ase.io
@@ -17,7 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from jmp_train import cli
 from jmp_train.cli.data import DATA_VERBS
 from jmp_train.data.families import FAMILIES
-from jmp_train.data.source import Download
+from jmp_train.data.source import Download, FamilyOptions
 from jmp_train.data.store import Store
 from range_server import serve
 
@@ -98,6 +98,29 @@ def test_a_source_that_is_not_there_says_what_it_must_be(tmp_path, capsys) -> No
     text = capsys.readouterr().err
     assert "none; SOURCE must be a folder with gdb9.sdf" in text
     assert not (tmp_path / "out").exists()
+
+
+def test_an_option_without_effect_is_refused(frames, tmp_path, capsys) -> None:
+    words = ("--out", tmp_path / "out", "--legacy-units")
+    assert data("prepare", "user", frames, *words) == 2
+    text = capsys.readouterr().err
+    assert "legacy-units has no effect on set 'user', which has the options" in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_have_options_that_there_are(family) -> None:
+    names = {field.name for field in fields(FamilyOptions)}
+    assert set(FAMILIES[family].options) <= names
+
+
+@pytest.mark.parametrize("is_folder", [False, True], ids=["file", "folder"])
+def test_an_archive_is_to_be_unpacked_first(tmp_path, is_folder, capsys) -> None:
+    archive = tmp_path / "rmd17.tar.bz2"
+    archive.write_bytes(b"any")
+    source = tmp_path if is_folder else archive
+    assert data("prepare", "rmd17", source, "--out", tmp_path / "out") == 2
+    assert f"{archive} is an archive; unpack it and" in capsys.readouterr().err
 
 
 def test_a_missing_data_set_names_it_and_what_is_kept(tmp_path, capsys) -> None:

@@ -126,6 +126,11 @@ def test_files_of_different_length_are_an_error(n_lines, tmp_path) -> None:
         records(source)
 
 
+def test_a_folder_without_pairs_and_lmdb_files_is_an_error(tmp_path) -> None:
+    with pytest.raises(DataError, match=r"no \.lmdb files; give a folder of k\.ex"):
+        open_family("oc20", tmp_path)
+
+
 def test_a_truncated_archive_names_file_and_frame_after_what_is_whole(
     tmp_path,
 ) -> None:

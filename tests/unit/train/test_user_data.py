@@ -106,6 +106,20 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path) -> None:
     assert [path.name for path in source.files] == ["y.traj", "x.extxyz"]
 
 
+def test_a_preferred_name_that_few_frames_have_does_not_hide_the_usual_one(
+    tmp_path,
+) -> None:
+    images = frames(5, prefix=None)
+    images[3].info["REF_energy"] = 1.0
+    path = write(tmp_path / "x.xyz", images)
+    with pytest.raises(
+        DataError, match=r"1 of 5 frames .*'REF_energy' and 5 .*'energy'"
+    ):
+        open_family("user", path)
+    (source,) = open_family("user", path, energy_key="energy")
+    assert len(records(source)) == 5
+
+
 def test_several_files_make_one_set(tmp_path) -> None:
     paths = [write(tmp_path / f"{i}.xyz", frames(1)) for i in range(2)]
     source = open_user_files(paths, FamilyOptions(variant="mine"))

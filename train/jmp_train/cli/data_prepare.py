@@ -71,8 +71,8 @@ def prepare(
 
     SET is a family of sets: ani1x, transition1x, qm9, rmd17, md22, spice, oc20, oc22,
     matbench, qmof, or user for anything with labels that ASE reads, and a few more that
-    an unknown name lists. SOURCE is its file or folder. Options that a family does not
-    have are ignored.
+    an unknown name lists. SOURCE is its file or folder. An option that the family has
+    no use for is an error.
 
     The same command goes on where it was interrupted. Each set gets a report with
     tables and a picture in OUT/NAME-report.
@@ -82,9 +82,10 @@ def prepare(
     family = find_family(set_name)
     if not source.exists():
         raise ArgumentError(f"there is no {source}; SOURCE must be {family.formats}")
+    from jmp_train.data.families import open_sources
     from jmp_train.prepare import prepare as write_stores
 
-    sources = family.open(source, options)
+    sources = open_sources(family, source, options)
     with _Bar() as bar:
         prepared = write_stores(
             sources,

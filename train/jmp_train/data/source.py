@@ -104,7 +104,7 @@ SplitBy = Literal["structure", "group", "block", "file"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FamilyOptions:
-    """Choices of the user; a family ignores those it does not have."""
+    """Choices of the user; a family has some of them (``FamilyInfo.options``)."""
 
     variant: str | None = None
     """Molecule, task, subset or level of theory; by default all, or the usual one."""
@@ -170,3 +170,5 @@ class FamilyInfo:
     """What the file or folder must be."""
     variants: tuple[str, ...] = ()
     """Known values of ``FamilyOptions.variant``."""
+    options: tuple[str, ...] = ()
+    """Names of the fields of ``FamilyOptions`` that it has a use for."""

@@ -208,5 +208,9 @@ FAMILY = FamilyInfo(
     licence="CC0 (as stated by the publication)",
     formats="the HDF5 file of the release (ani1x-release.h5), or its folder",
     variants=tuple(LEVELS),
+    options=(
+        "variant",
+        "max_force",
+    ),
 )
 """ANI-1x."""

@@ -361,5 +361,15 @@ FAMILY = FamilyInfo(
     downloads=(),
     formats="an LMDB file of pickled torch-geometric objects, or a folder of them",
     variants=(),
+    options=(
+        "variant",
+        "split",
+        "energy_key",
+        "forces_key",
+        "targets",
+        "references",
+        "max_force",
+        "level_of_theory",
+    ),
 )
 """LMDB files of other programs."""

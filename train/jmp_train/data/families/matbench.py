@@ -327,5 +327,9 @@ FAMILY = FamilyInfo(
     licence="CC-BY-4.0 (not verified)",
     formats=f"a folder of matbench_TASK.json.gz files and of {FOLDS}",
     variants=tuple(MATBENCH),
+    options=(
+        "variant",
+        "fold",
+    ),
 )
 """MatBench."""

@@ -145,6 +145,7 @@ FAMILY = FamilyInfo(
     licence="not stated in the files",
     formats="NPZ files called md22_MOLECULE.npz, or their folder",
     variants=tuple(MD22),
+    options=("variant", "legacy_units", "max_force"),
 )
 """MD22."""
 
@@ -155,5 +156,6 @@ SGDML_FAMILY = FamilyInfo(
     downloads=(),
     formats="NPZ files with R, z, E and F in kcal/mol and Å, or their folder",
     variants=(),
+    options=("variant", "legacy_units", "max_force"),
 )
 """Any other molecule in the layout of MD22."""

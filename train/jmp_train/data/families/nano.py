@@ -115,5 +115,6 @@ FAMILY = FamilyInfo(
     open=open_nano,
     formats="a folder with one folder per data set, with the files as published",
     variants=tuple(TASKS),
+    options=("variant",),
 )
 """The data of jmp-nano."""

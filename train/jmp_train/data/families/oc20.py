@@ -15,6 +15,7 @@ from jmp_calc.errors import ArgumentError, DataError, did_you_mean
 from jmp_train.data.families.foreign_lmdb import LabelFields, LmdbSource
 from jmp_train.data.families.labels import Labels, too_large
 from jmp_train.data.families.published_parts import published_part, training_sizes
+from jmp_train.data.layouts.pyg_lmdb import find_shards
 from jmp_train.data.layouts.xz_frames import (
     SlabFrame,
     both_files,
@@ -180,6 +181,7 @@ def _of_size(pairs: list[Path], source: Path, size: str | None) -> list[Path]:
 
 
 def _open_lmdb(source: Path, options: FamilyOptions) -> LmdbSource:
+    find_shards(source, FAMILY.formats)
     if options.references is None and options.energy is None:
         raise DataError(
             f"the LMDB files of OC20 in {source} do not say whether y is the "
@@ -225,5 +227,12 @@ FAMILY = FamilyInfo(
     licence="CC-BY-4.0",
     formats="a folder of k.extxyz.xz and k.txt.xz pairs, or LMDB files",
     variants=SIZES,
+    options=(
+        "variant",
+        "split",
+        "energy",
+        "references",
+        "max_force",
+    ),
 )
 """OC20."""

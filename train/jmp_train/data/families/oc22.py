@@ -69,5 +69,9 @@ FAMILY = FamilyInfo(
     licence="CC-BY-4.0",
     formats="the folder s2ef-total of LMDB files, or one of those in it",
     variants=(),
+    options=(
+        "split",
+        "max_force",
+    ),
 )
 """OC22."""

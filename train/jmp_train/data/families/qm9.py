@@ -359,5 +359,6 @@ FAMILY = FamilyInfo(
         "(or their tar archive), and with uncharacterized.txt"
     ),
     variants=(),
+    options=("legacy_units",),
 )
 """QM9."""

@@ -220,5 +220,6 @@ FAMILY = FamilyInfo(
     licence="CC-BY-4.0 (not verified)",
     formats=f"a folder with {PROPERTIES} and {STRUCTURES}",
     variants=("pbe", "hle17", "hse06_10hf", "hse06"),
+    options=("variant",),
 )
 """QMOF."""

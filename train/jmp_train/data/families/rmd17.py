@@ -240,5 +240,11 @@ FAMILY = FamilyInfo(
         "rmd17_MOLECULE.npz or rmd17_MOLECULE_train_01.npz and ..._test_01.npz"
     ),
     variants=tuple(RMD17),
+    options=(
+        "variant",
+        "fold",
+        "legacy_units",
+        "max_force",
+    ),
 )
 """rMD17."""

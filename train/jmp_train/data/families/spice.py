@@ -252,5 +252,12 @@ FAMILY = FamilyInfo(
     licence="CC0-1.0",
     formats="the HDF5 file of a release (SPICE-1.1.4.hdf5), or its folder",
     variants=(*SPICE, "pubchem", "des370k", "des-monomers", "ion-pairs", "all"),
+    options=(
+        "variant",
+        "energy",
+        "by_molecule",
+        "legacy_units",
+        "max_force",
+    ),
 )
 """SPICE."""

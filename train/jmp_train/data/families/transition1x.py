@@ -204,5 +204,6 @@ FAMILY = FamilyInfo(
     licence="CC-BY-4.0 (as stated by the publication)",
     formats="the HDF5 file of the release (Transition1x.h5), or its folder",
     variants=(),
+    options=("max_force",),
 )
 """Transition-1x."""

@@ -254,5 +254,16 @@ FAMILY = FamilyInfo(
         "vasprun.xml) or a folder of them"
     ),
     variants=(),
+    options=(
+        "variant",
+        "split",
+        "split_by",
+        "energy_key",
+        "forces_key",
+        "stress_key",
+        "targets",
+        "max_force",
+        "level_of_theory",
+    ),
 )
 """User data."""

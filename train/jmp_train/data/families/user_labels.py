@@ -63,7 +63,8 @@ def choose_keys(counts: Counter[str], n: int, options: FamilyOptions) -> LabelKe
 
     Raises:
         DataError: If one that was asked for is in no frame, or there is no label, or
-            something looks like forces or an energy but has no usual name.
+            something looks like forces or an energy but has no usual name, or the
+            preferred name is in fewer frames than another usual one.
     """
     targets = tuple(with_unit(target)[0] for target in options.targets)
     asked = (options.energy_key, options.forces_key, options.stress_key, *targets)
@@ -75,9 +76,9 @@ def choose_keys(counts: Counter[str], n: int, options: FamilyOptions) -> LabelKe
                 + f"; found: {found_keys(counts, n)}"
             )
     keys = LabelKeys(
-        energy=_choose(counts, options.energy_key, ENERGY_KEYS),
-        forces=_choose(counts, options.forces_key, FORCES_KEYS),
-        stress=_choose(counts, options.stress_key, STRESS_KEYS),
+        energy=_choose(counts, n, options.energy_key, ENERGY_KEYS),
+        forces=_choose(counts, n, options.forces_key, FORCES_KEYS),
+        stress=_choose(counts, n, options.stress_key, STRESS_KEYS),
         targets=targets,
     )
     _check_unused(counts, n, keys, options)
@@ -121,11 +122,18 @@ def found_keys(counts: Counter[str], n: int) -> str:
 
 
 def _choose(
-    counts: Counter[str], given: str | None, names: tuple[str, ...]
+    counts: Counter[str], n: int, given: str | None, names: tuple[str, ...]
 ) -> str | None:
     if given is not None:
         return None if given == NONE else given
-    return next((name for name in names if counts[name]), None)
+    chosen = next((name for name in names if counts[name]), None)
+    most = max(names, key=lambda name: counts[name])
+    if chosen is not None and counts[most] > counts[chosen]:
+        raise DataError(
+            f"{counts[chosen]} of {n} frames have a value {chosen!r} and "
+            f"{counts[most]} have {most!r}; say which of them is the label, or {NONE!r}"
+        )
+    return chosen
 
 
 def frame_labels(
