@@ -105,16 +105,21 @@ def network(
     model.backbone.edge_dropout = config.data.edge_dropout
     model.to(device)
     if state is None and config.start is None and config.scale_batches:
-        _fit_scale_factors(model, dataset, plan, n_batches=config.scale_batches)
+        _fit_scale_factors(model, dataset, plan, config)
     return model
 
 
 def _fit_scale_factors(
-    model: JMPModel, dataset: GraphDataset, plan: TrainingPlan, *, n_batches: int
+    model: JMPModel, dataset: GraphDataset, plan: TrainingPlan, config: TrainConfig
 ) -> None:
     """Fit the scale factors of a fresh network to its first training batches."""
     steps = (step for _, _, step in plan.steps_from(0, 0))
-    batches = list(islice((batch for step in steps for batch in step), n_batches))
+    of_steps = (batch for step in steps for batch in step)
+    batches = list(islice(of_steps, config.scale_batches))
+    is_single = config.scale_single_pass
+    if is_single:
+        batches = [[sample for batch in batches for sample in batch]]
     device = next(model.parameters()).device
     loader = build_loader(dataset, batches)
-    fit_scale_factors(model, [batch.graph.to(device) for batch in loader])
+    graphs = [batch.graph.to(device) for batch in loader]
+    fit_scale_factors(model, graphs, is_single_pass=is_single)

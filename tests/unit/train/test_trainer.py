@@ -110,6 +110,23 @@ def test_a_run_that_diverges_ends_with_a_checkpoint_from_before(config) -> None:
     assert (config.out / "nonfinite.extxyz").is_file()
 
 
+def test_scale_factors_of_one_pass_are_nearly_those_of_many(config) -> None:
+    """The sampling noise of four batches: some per cent."""
+    found = [
+        {
+            name: float(value)
+            for name, value in Trainer.build(changed).model.named_buffers()
+            if name.endswith(".factor")
+        }
+        for changed in (
+            replace(config, scale_batches=4),
+            replace(config, scale_batches=4, scale_single_pass=True),
+        )
+    ]
+    assert found[0] != found[1]
+    assert found[1] == pytest.approx(found[0], rel=0.1)
+
+
 # ---- validation, stopping, precision
 
 
