@@ -133,6 +133,15 @@ def test_a_damaged_or_strange_record_is_an_error(data, message) -> None:
         read_record(data)
 
 
+def test_a_record_that_grows_without_end_is_an_error() -> None:
+    """A hundred bytes that would be a list of 1e30 entries."""
+    value: object = 0.0
+    for _ in range(30):
+        value = [value] * 10
+    with pytest.raises(DataError, match="repeats its parts without end"):
+        read_record(pickle.dumps({"pos": value}))
+
+
 # -- files -----------------------------------------------------------------------------
 
 

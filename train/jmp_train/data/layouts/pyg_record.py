@@ -49,6 +49,7 @@ _DTYPES = {
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 _NUMPY_KINDS = "biuf"
+_ENTRIES_PER_BYTE = 10
 
 Fields = Mapping[str, Any]
 """Fields of a record: arrays, numbers, text, None or containers of them."""
@@ -252,7 +253,7 @@ def read_pickle(data: bytes) -> Any:
     """
     try:
         check_instructions(data)
-        return _plain(_RecordUnpickler(io.BytesIO(data)).load())
+        return _Plain(len(data))(_RecordUnpickler(io.BytesIO(data)).load())
     except CheckpointError as error:
         raise DataError(str(error)) from None
     except (
@@ -288,20 +289,32 @@ def read_record(data: bytes) -> Fields:
     return value
 
 
-def _plain(value: Any) -> Any:
-    """Turn stand-ins into data; an object becomes the mapping of its fields."""
-    if isinstance(value, _ArrayShell):
-        return value.array
-    if isinstance(value, _Fields):
-        return _fields(value)
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return value
+class _Plain:
+    """Turns stand-ins into data; an object becomes the mapping of its fields.
+
+    A list of references to a list of references to ... is short as a pickle and longer
+    than any memory as data, so entries are counted against the length of the pickle.
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        self._n_left = _ENTRIES_PER_BYTE * n_bytes
+
+    def __call__(self, value: Any) -> Any:
+        self._n_left -= 1
+        if self._n_left < 0:
+            raise pickle.UnpicklingError("it repeats its parts without end")
+        if isinstance(value, _ArrayShell):
+            return value.array
+        if isinstance(value, _Fields):
+            return {str(n): self(e) for n, e in _fields(value).items()}
+        if isinstance(value, dict):
+            return {key: self(entry) for key, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [self(entry) for entry in value]
+        return value
 
 
-def _fields(record: _Fields) -> dict[str, Any]:
+def _fields(record: _Fields) -> dict[Any, Any]:
     state = record.state
     if isinstance(state, tuple) and state:
         state = state[0]
@@ -312,6 +325,4 @@ def _fields(record: _Fields) -> dict[str, Any]:
         # The store also points back to the object, so only its mapping is followed.
         state = store.state.get("_mapping", {})
     hidden = ("_store", "_parent", "_edge_attr_cls", "_tensor_attr_cls")
-    return {
-        str(name): _plain(entry) for name, entry in state.items() if name not in hidden
-    }
+    return {name: entry for name, entry in state.items() if name not in hidden}
