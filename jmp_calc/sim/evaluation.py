@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import BaseCalculator, CalculatorError
+from ase.calculators.calculator import BaseCalculator, Calculator, CalculatorError
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 
@@ -74,7 +74,15 @@ class OneByOne:
         system = atoms.copy()
         system.set_constraint()
         found = self._calculator
-        return {name: _copied(found.get_property(name, system)) for name in properties}
+        try:
+            return {
+                name: _copied(found.get_property(name, system)) for name in properties
+            }
+        except REFUSALS:
+            # ASE's EMT would take what failed for computed, and use it for the next
+            if isinstance(found, Calculator):
+                found.reset()
+            raise
 
 
 def evaluator_of(calculator: Any) -> Evaluator:
@@ -172,7 +180,7 @@ def _checked(
 ) -> Results | UnsupportedSystemError:
     for name in properties:
         if not np.all(np.isfinite(results[name])):
-            return UnsupportedSystemError(f"the {name} is not finite")
+            return UnsupportedSystemError(f"its {name} came out not finite")
     return results
 
 
