@@ -40,18 +40,23 @@ READ_ERRORS = (
 FOREIGN_OPTIONS = {
     "--arch": "--model",
     "--calc": "--calculator",
+    "--cell-filter": "--move",
     "--default-dtype": "--dtype",
     "--dt": "--timestep-fs",
     "--file-prefix": "--out",
     "--index": "--frame",
     "--log-every": "--log-stride",
     "--loginterval": "--log-stride",
+    "--maxstep": "--max-step-A",
     "--model-path": "--model",
     "--nsteps": "--steps",
+    "--opt-cell": "--move",
+    "--opt-cell-fully": "--move",
     "--output": "--out",
     "--output-dir": "--out",
     "--prefix": "--out",
     "--stats-every": "--log-stride",
+    "--temp": "--temperature-K",
     "--thermostat": "--ensemble",
     "--traj-every": "--trajectory-stride",
     "--traj-interval": "--trajectory-stride",
@@ -298,7 +303,7 @@ class HintingCommand(click.Command):
                 for name in known
                 if name.lower().startswith(error.option_name.lower())
             ]
-            if error.option_name in FOREIGN_OPTIONS:
+            if FOREIGN_OPTIONS.get(error.option_name) in known:
                 likely = [FOREIGN_OPTIONS[error.option_name]]
             if not likely:
                 raise

@@ -1,18 +1,24 @@
-"""``jmp-md run``: molecular dynamics from a structure file."""
+"""``jmp-md run``: molecular dynamics from structure files."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import astuple
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from ase import Atoms
+from click.core import ParameterSource
 from tqdm import tqdm
 
-from jmp_calc.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNSTABLE
+from jmp_calc.cli import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_CONVERGED,
+    EXIT_UNSTABLE,
+)
 from jmp_calc.cli.job import (
     Job,
     describe_forces,
@@ -25,21 +31,29 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
-    Source,
     Structure,
     settings_options,
-    source_argument,
+    structures_argument,
 )
+from jmp_calc.errors import ArgumentError
 from jmp_calc.pictures import require_matplotlib
-from jmp_calc.sim.dynamics.ensembles import ENSEMBLES, usual_timestep_fs
+from jmp_calc.sim.dynamics.checkpoint import load_checkpoint
+from jmp_calc.sim.dynamics.ensembles import ENSEMBLES, find_ensemble
 from jmp_calc.sim.dynamics.files import MDFiles
 from jmp_calc.sim.dynamics.md import MDResult, run_md
 from jmp_calc.sim.dynamics.observables import Observables
 from jmp_calc.sim.dynamics.picture import plot_md
-from jmp_calc.sim.dynamics.settings import TRAJECTORY_FORMATS, MDSettings
+from jmp_calc.sim.dynamics.settings import (
+    TRAJECTORY_FORMATS,
+    MDSettings,
+    RecordSettings,
+    WatchSettings,
+)
+from jmp_calc.sim.dynamics.velocities import usual_timestep_fs
 
 EXIT_OF_STATUS = {
     "completed": EXIT_DONE,
+    "stopped": EXIT_NOT_CONVERGED,
     "interrupted": EXIT_INTERRUPTED,
     "unstable": EXIT_UNSTABLE,
 }
@@ -48,79 +62,188 @@ EXIT_OF_STATUS = {
 XYZ_CONSTRAINTS = {"FixAtoms", "FixCartesian"}
 """Constraints that extended XYZ can hold."""
 
+S = TypeVar("S", MDSettings, RecordSettings)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What the command line asks for."""
+
+    settings: MDSettings
+    """Physics."""
+    record: RecordSettings
+    """What to write, and how often."""
+    watch: WatchSettings
+    """When to stop early."""
+
+    def files(self, folder: Path, structure: Structure) -> MDFiles:
+        """Return where the run of a structure writes.
+
+        Args:
+            folder: Folder of the results.
+            structure: One of the input.
+        """
+        return MDFiles.under(folder, structure.name, self.record.trajectory_format)
+
+    def filled_from(self, checkpoint: Path) -> Asked:
+        """Return the same with the settings of a run where the user gives none.
+
+        Args:
+            checkpoint: Of the run.
+        """
+        before = load_checkpoint(checkpoint)
+        return replace(
+            self,
+            settings=_filled(self.settings, before.settings),
+            record=_filled(self.record, before.record),
+        )
+
+
+def _filled(now: S, before: Mapping[str, Any]) -> S:
+    """Take a setting of the earlier run where the command line gives none."""
+    source = click.get_current_context().get_parameter_source
+    chosen = (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)
+    given = {field.name for field in fields(now) if source(field.name) in chosen}
+    if given & {"steps", "time_ps"}:
+        # one length replaces the other
+        given |= {"steps", "time_ps"}
+    kept = {
+        field.name: before[field.name]
+        for field in fields(now)
+        if field.name not in given and field.name in before
+    }
+    return replace(now, **kept)
+
 
 @click.command(cls=HintingCommand)
-@source_argument
+@structures_argument()
 @settings_options(OutputOptions, "output")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run in --out from its last checkpoint, with its settings; "
+    "--steps and --time-ps are totals. Begins the run if there is none.",
+)
 @click.option(
     "--allow-direct-forces",
     is_flag=True,
-    help="Let nve run with direct forces, which do not conserve energy.",
+    help="Let nve and nph run with direct forces, which do not conserve energy.",
 )
 @settings_options(ModelOptions, "model")
 @settings_options(
     MDSettings,
     "settings",
-    choices={
-        "ensemble": list(ENSEMBLES),
-        "trajectory_format": list(TRAJECTORY_FORMATS),
-    },
+    choices={"ensemble": list(ENSEMBLES)},
     aliases={"friction_per_fs": "--friction"},
 )
+@settings_options(
+    RecordSettings, "record", choices={"trajectory_format": list(TRAJECTORY_FORMATS)}
+)
+@settings_options(WatchSettings, "watch")
 def run(
     *,
-    source: Source,
+    structures: list[Structure],
+    output: OutputOptions,
+    resume: bool,
+    allow_direct_forces: bool,
     model: ModelOptions,
     settings: MDSettings,
-    output: OutputOptions,
-    allow_direct_forces: bool,
+    record: RecordSettings,
+    watch: WatchSettings,
 ) -> int:
-    """Run molecular dynamics of the structure in INPUT.
+    """Run molecular dynamics of the structures in INPUT.
 
-    INPUT is any file that ASE reads. Velocities in it are used; otherwise they are
-    drawn at --temperature-K. Writes a trajectory, a CSV of energies and temperatures,
-    the last structure and a YAML summary. Ctrl-C ends the run early with valid files.
+    INPUT is any file that ASE reads; several are run one after the other. Velocities in
+    it are used; otherwise they are drawn at --temperature-K. Writes a trajectory, a CSV
+    of energies and temperatures, the last structure, a checkpoint and a YAML summary.
+    Ctrl-C ends the run early with valid files; --resume goes on.
 
-    Exit codes: 0 done, 1 bug, 2 usage or input, 4 unstable, 130 interrupted.
+    Example: jmp-md run water.xyz --ensemble npt --time-ps 10 --out water
+
+    Longer: jmp-md run water.xyz --out water --resume --time-ps 20
+
+    Exit codes: 0 done, 1 bug, 2 usage or input, 3 out of time, 4 unstable,
+    130 interrupted.
     """
-    atoms = source.load()
-    stem = source.stem
-    structure = Structure(path=source.path, frame=source.frame, name=stem, atoms=atoms)
     if output.plot:
         require_matplotlib()
-    picture = None
+    if resume and output.out is None:
+        raise ArgumentError("--resume needs the --out of the run that is to go on")
+    find_ensemble(settings)
+    asked = Asked(settings=settings, record=record, watch=watch)
+    codes = []
     with open_job(
-        [structure],
+        structures,
         model,
-        output,
-        name=stem,
-        files=lambda folder: astuple(
-            MDFiles.under(folder, stem, settings.trajectory_format)
-        ),
+        # what a resumed run goes on with is there already
+        replace(output, overwrite=output.overwrite or resume),
+        name=structures[0].name,
+        files=lambda folder: [
+            path
+            for structure in structures
+            for path in astuple(asked.files(folder, structure))
+        ],
     ) as job:
-        atoms.calc = job.calculator
-        if settings.ensemble == "nve":
-            job.require_conservative("nve", is_allowed=allow_direct_forces)
-        _print_start(structure, settings, job.about)
-        with tqdm(total=settings.steps, unit="step", disable=None, leave=False) as bar:
-
-            def show(row: Observables) -> None:
-                bar.set_postfix_str(f"{row.temperature_K:.0f} K", refresh=False)
-                bar.update(row.step - bar.n)
-
-            result = run_md(
-                atoms,
-                settings,
-                out=job.folder,
-                stem=stem,
-                overwrite=output.overwrite,
-                provenance=job.provenance,
-                progress=show,
+        for structure in structures:
+            status = _run_one(
+                structure,
+                asked,
+                output,
+                job,
+                resume=resume,
+                allow_direct_forces=allow_direct_forces,
             )
-        if output.plot:
-            picture = _draw(result, settings, structure, output, job)
-    _print_end(result, settings, picture)
-    return EXIT_OF_STATUS[result.status]
+            codes.append(EXIT_OF_STATUS[status])
+            if status == "interrupted":
+                break
+    return max(codes)
+
+
+def _run_one(
+    structure: Structure,
+    asked: Asked,
+    output: OutputOptions,
+    job: Job,
+    *,
+    resume: bool,
+    allow_direct_forces: bool,
+) -> str:
+    """Run one structure; return the status."""
+    atoms = structure.atoms
+    atoms.calc = job.calculator
+    checkpoint = asked.files(job.folder, structure).checkpoint
+    is_resumed = resume and checkpoint.exists()
+    done = 0
+    if is_resumed:
+        asked = asked.filled_from(checkpoint)
+        done = load_checkpoint(checkpoint).observables.step
+    settings = asked.settings
+    if not find_ensemble(settings).has_thermostat:
+        job.require_conservative(settings.ensemble, is_allowed=allow_direct_forces)
+    _print_start(structure, settings, job.about, done if is_resumed else None)
+    with tqdm(
+        total=settings.n_steps, initial=done, unit="step", disable=None, leave=False
+    ) as bar:
+
+        def show(row: Observables) -> None:
+            bar.set_postfix_str(f"{row.temperature_K:.0f} K", refresh=False)
+            bar.update(row.step - bar.n)
+
+        result = run_md(
+            atoms,
+            settings,
+            record=asked.record,
+            watch=asked.watch,
+            out=job.folder,
+            stem=structure.name,
+            overwrite=output.overwrite,
+            resume=is_resumed,
+            provenance=job.provenance,
+            progress=show,
+        )
+    picture = _draw(result, settings, structure, output, job) if output.plot else None
+    _print_end(result, settings, picture, done)
+    return result.status
 
 
 def _draw(
@@ -136,22 +259,37 @@ def _draw(
         observables,
         picture,
         title=f"{structure.name}: {describe_model(job.about)}",
-        target_K=settings.temperature_K if settings.ensemble == "nvt" else None,
+        settings=settings,
     )
     return picture
 
 
 def _print_start(
-    structure: Structure, settings: MDSettings, about: Mapping[str, Any]
+    structure: Structure,
+    settings: MDSettings,
+    about: Mapping[str, Any],
+    resumed_step: int | None,
 ) -> None:
+    temperature = f"{settings.temperature_K:g}"
+    if settings.temperature_end_K is not None:
+        temperature += f" to {settings.temperature_end_K:g}"
+    pressure = ""
+    if find_ensemble(settings).has_barostat:
+        pressure = f", {settings.pressure_GPa:g}"
+        if settings.pressure_end_GPa is not None:
+            pressure += f" to {settings.pressure_end_GPa:g}"
+        pressure += " GPa"
     print_facts(
         {
             "structure": describe_structure(structure),
             "model": describe_model(about),
             "forces": describe_forces(about),
-            "run": f"{settings.ensemble}, {settings.temperature_K:g} K, "
-            f"{settings.steps} steps of {settings.timestep_fs:g} fs = "
+            "run": f"{settings.ensemble}, {temperature} K{pressure}, "
+            f"{settings.n_steps} steps of {settings.timestep_fs:g} fs = "
             f"{settings.duration_ps:g} ps, seed {settings.seed}",
+            "resumed": None
+            if resumed_step is None
+            else f"at step {resumed_step}, {settings.n_steps - resumed_step} to go",
         }
     )
     for note in [*about["notes"], *_notes(structure.atoms, settings)]:
@@ -175,33 +313,55 @@ def _notes(atoms: Atoms, settings: MDSettings) -> list[str]:
     return notes
 
 
-def _print_end(result: MDResult, settings: MDSettings, picture: Path | None) -> None:
+def _print_end(
+    result: MDResult, settings: MDSettings, picture: Path | None, done: int
+) -> None:
     rate = result.n_steps / result.wall_seconds
-    error = result.mean_temperature_error_K
-    drift = result.energy_drift_meV_per_atom_per_ps
-    is_nvt = settings.ensemble == "nvt"
-    target = f"; target {settings.temperature_K:g}" if is_nvt else ""
-    origin = "" if result.has_new_velocities else "; velocities from the input"
-    temperature = f"{result.mean_temperature_K:.0f}"
-    if error is not None:
-        temperature += f" +- {error:.0f}"
+    before = f", {done} of them before" if done else ""
     lines = {
         result.status: f"{result.n_steps} steps in {result.wall_seconds:.1f} s "
-        f"({rate:.1f} steps/s)",
-        "temperature": f"{temperature} K (mean of second half{target}{origin})",
-        "energy": (
-            f"changed by {result.conserved_energy_change_meV_per_atom:.3g} meV/atom"
-            if drift is None
-            else f"drift {drift:.3g} meV/atom/ps"
-        )
-        + (", heat of the thermostat left out" if is_nvt else ""),
+        f"({rate:.1f} steps/s){before}",
+        "temperature": _temperature_text(result, settings),
+        "pressure": None
+        if result.mean_pressure_GPa is None
+        else f"{result.mean_pressure_GPa:.3g} GPa, volume "
+        f"{result.mean_volume_A3:.1f} A^3 (means of second half)",
+        "energy": _energy_text(result, settings),
+        "bonds": None
+        if result.worst_bond is None
+        else f"longest {result.largest_bond_stretch:.2f} times its start "
+        f"({result.worst_bond})",
         "trajectory": f"{result.files.trajectory} ({result.n_frames} frames)",
         "observables": str(result.files.observables),
         "final": str(result.files.final),
+        "checkpoint": str(result.files.checkpoint),
         "summary": str(result.files.summary),
+        "picture": None if picture is None else str(picture),
     }
-    if picture is not None:
-        lines["picture"] = str(picture)
     print_facts(lines)
     if result.reason is not None:
         print(f"jmp-md: {result.status}: {result.reason}", file=sys.stderr)
+
+
+def _temperature_text(result: MDResult, settings: MDSettings) -> str:
+    origin = "" if result.has_new_velocities else "; velocities from the input"
+    has_target = find_ensemble(settings).has_thermostat and not settings.is_ramp
+    target = f"; target {settings.temperature_K:g}" if has_target else ""
+    temperature = f"{result.mean_temperature_K:.0f}"
+    if result.mean_temperature_error_K is not None:
+        temperature += f" +- {result.mean_temperature_error_K:.0f}"
+    return f"{temperature} K (mean of second half{target}{origin})"
+
+
+def _energy_text(result: MDResult, settings: MDSettings) -> str:
+    drift = result.energy_drift_meV_per_atom_per_ps
+    text = f"drift {drift:.3g} meV/atom/ps" if drift is not None else ""
+    if drift is None:
+        change = result.conserved_energy_change_meV_per_atom
+        text = f"changed by {change:.3g} meV/atom"
+    ensemble = find_ensemble(settings)
+    if ensemble.has_barostat:
+        return f"{text}, that of thermostat and barostat included"
+    return (
+        f"{text}, heat of the thermostat left out" if ensemble.has_thermostat else text
+    )

@@ -71,11 +71,44 @@ def writing(path: Path) -> Iterator[None]:
 class LineFile:
     """A text file that grows by whole records only."""
 
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
+    def __init__(
+        self, path: Path, *, overwrite: bool, keep_bytes: int | None = None
+    ) -> None:
+        """Make the file, or go on with one.
+
+        Args:
+            path: The file.
+            overwrite: Whether an existing file may be replaced.
+            keep_bytes: Go on with an existing file after its first bytes; what follows
+                them is dropped. None: make a new file.
+
+        Raises:
+            ArgumentError: If the file exists and may not be replaced.
+            DataError: If it cannot be written, or has fewer bytes.
+        """
         self.path = path
-        with writing(path):
-            self._file = path.open("wb" if overwrite else "xb", buffering=0)
-        self._complete = 0
+        if keep_bytes is None:
+            with writing(path):
+                self._file = path.open("wb" if overwrite else "xb", buffering=0)
+        else:
+            with writing(path):
+                self._file = path.open("r+b", buffering=0)
+                size = self._file.seek(0, os.SEEK_END)
+                if size < keep_bytes:
+                    self._file.close()
+                    raise DataError(
+                        f"{path} has {size} bytes and should have {keep_bytes}; it was "
+                        "changed since the run stopped: start a new run from the last "
+                        "frame"
+                    )
+                self._file.truncate(keep_bytes)
+                self._file.seek(keep_bytes)
+        self._complete = keep_bytes or 0
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the complete records."""
+        return self._complete
 
     def append(self, text: str) -> None:
         """Write one record through to the file, in place of one that was cut off."""

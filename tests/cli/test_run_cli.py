@@ -17,7 +17,11 @@ from jmp_calc.cli import VERBS, main
 from jmp_calc.cli.options import FOREIGN_OPTIONS, ModelOptions, field_help
 from jmp_calc.cli.run import run as run_command
 from jmp_calc.errors import ArgumentError
-from jmp_calc.sim.dynamics.settings import MDSettings
+from jmp_calc.sim.dynamics.settings import (
+    MDSettings,
+    RecordSettings,
+    WatchSettings,
+)
 from toys.runs import DescribedEMT, error_line, run
 
 
@@ -97,9 +101,13 @@ def test_options_reach_model_and_settings(asked, slab):
         steps=3,
         seed=5,
         friction_per_fs=0.02,
-        trajectory_format="xyz",
     )
-    assert settings == dataclasses.asdict(expected)
+    record = RecordSettings(trajectory_format="xyz")
+    assert settings == {
+        **dataclasses.asdict(expected),
+        **dataclasses.asdict(record),
+        **dataclasses.asdict(WatchSettings()),
+    }
     assert len(read("here/slab-traj.xyz", index=":")) == 2
 
 
@@ -205,7 +213,7 @@ def test_a_wrong_model_is_one_line(slab, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--ensemble", "npt"], "'npt' is not one of 'nve', 'nvt'"),
+        (["--ensemble", "nptt"], "'nptt' is not one of 'nve', 'nvt'"),
         (["--steps", "many"], "'many' is not a valid integer"),
         (["--timestep", "1"], "did you mean --timestep-fs?"),
         (["--temp", "1"], "did you mean --temperature-K?"),
@@ -258,7 +266,7 @@ def test_nve_with_direct_forces_needs_permission(slab, capsys, monkeypatch):
 def test_an_unknown_verb_lists_the_verbs(capsys):
     assert main(["rum", "x"]) == 2
     message = capsys.readouterr().err
-    assert "no verb 'rum'; choose one of run, predict, models; did you" in message
+    assert f"no verb 'rum'; choose one of {', '.join(VERBS)}; did you" in message
     assert "did you mean 'run'?" in message
 
 

@@ -1,19 +1,31 @@
-"""Ensembles: one builder each, and the velocities and constraints that they need."""
+"""Ensembles: one builder each, and what the system that they move must be like."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
+from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
+from jmp_calc.sim.dynamics import ase_state
 from jmp_calc.sim.dynamics.constraints import check_constraints, fix_center_of_mass
 from jmp_calc.sim.dynamics.settings import MDSettings
-from jmp_calc.units import FS, KB
+from jmp_calc.sim.dynamics.velocities import (
+    check_masses_and_momenta,
+    repartition_hydrogen_mass,
+    set_velocities,
+)
+from jmp_calc.units import FS, GPA, KB
+
+Builder = Callable[[Atoms, MDSettings, np.random.Generator], MolecularDynamics]
 
 
 def build_nve(
@@ -29,7 +41,7 @@ def build_nve(
     return VelocityVerlet(atoms, settings.timestep_fs * FS)
 
 
-def build_nvt(
+def build_langevin(
     atoms: Atoms, settings: MDSettings, rng: np.random.Generator
 ) -> MolecularDynamics:
     """Return Langevin dynamics: constant temperature.
@@ -51,10 +63,147 @@ def build_nvt(
     )
 
 
-ENSEMBLES: dict[
-    str, Callable[[Atoms, MDSettings, np.random.Generator], MolecularDynamics]
-] = {"nve": build_nve, "nvt": build_nvt}
-"""Builders by the name that ``MDSettings.ensemble`` takes."""
+def build_bussi(
+    atoms: Atoms, settings: MDSettings, rng: np.random.Generator
+) -> MolecularDynamics:
+    """Return dynamics with stochastic velocity rescaling: constant temperature.
+
+    Source:
+        ``ase.md.bussi``; Bussi, Donadio and Parrinello, J. Chem. Phys. 126, 014101
+        (2007).
+    """
+    return Bussi(
+        atoms,
+        settings.timestep_fs * FS,
+        temperature_K=settings.temperature_K,
+        taut=settings.thermostat_time_fs * FS,
+        rng=rng,
+    )
+
+
+def build_nose_hoover(
+    atoms: Atoms,
+    settings: MDSettings,
+    rng: np.random.Generator,  # noqa: ARG001 (deterministic)
+) -> MolecularDynamics:
+    """Return dynamics with a Nose-Hoover chain of three: constant temperature.
+
+    Source:
+        ``ase.md.nose_hoover_chain``; Martyna, Klein and Tuckerman, J. Chem. Phys. 97,
+        2635 (1992).
+    """
+    return NoseHooverChainNVT(
+        atoms,
+        settings.timestep_fs * FS,
+        temperature_K=settings.temperature_K,
+        tdamp=settings.thermostat_time_fs * FS,
+    )
+
+
+def build_npt(
+    atoms: Atoms,
+    settings: MDSettings,
+    rng: np.random.Generator,  # noqa: ARG001 (deterministic)
+) -> MolecularDynamics:
+    """Return dynamics at constant temperature and pressure; the cell keeps its shape.
+
+    Source:
+        ``ase.md.nose_hoover_chain``; Martyna, Tobias and Klein, J. Chem. Phys. 101,
+        4177 (1994).
+    """
+    return IsotropicMTKNPT(atoms, **_coupling(settings))
+
+
+def build_npt_full(
+    atoms: Atoms,
+    settings: MDSettings,
+    rng: np.random.Generator,  # noqa: ARG001 (deterministic)
+) -> MolecularDynamics:
+    """Return dynamics at constant temperature and pressure; all of the cell moves.
+
+    Source:
+        As for :func:`build_npt`.
+    """
+    return MTKNPT(atoms, **_coupling(settings))
+
+
+def _coupling(settings: MDSettings) -> dict[str, Any]:
+    return {
+        "timestep": settings.timestep_fs * FS,
+        "temperature_K": settings.temperature_K,
+        "pressure_au": settings.pressure_GPa * GPA,
+        "tdamp": settings.thermostat_time_fs * FS,
+        "pdamp": settings.barostat_time_fs * FS,
+    }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ensemble:
+    """One way to move atoms."""
+
+    build: Builder
+    """Makes ASE's integrator."""
+    has_thermostat: bool = False
+    """Whether a temperature is held."""
+    has_barostat: bool = False
+    """Whether the cell moves."""
+    needs_heat: bool = False
+    """Whether it works only at temperatures above 0."""
+
+
+ENSEMBLES: dict[str, Ensemble] = {
+    "nve": Ensemble(build=build_nve),
+    "nvt": Ensemble(build=build_langevin, has_thermostat=True),
+    "nvt-bussi": Ensemble(build=build_bussi, has_thermostat=True, needs_heat=True),
+    "nvt-nhc": Ensemble(build=build_nose_hoover, has_thermostat=True, needs_heat=True),
+    "npt": Ensemble(
+        build=build_npt, has_thermostat=True, has_barostat=True, needs_heat=True
+    ),
+    "npt-full": Ensemble(
+        build=build_npt_full, has_thermostat=True, has_barostat=True, needs_heat=True
+    ),
+    # the same equations with thermostats that never move; the temperature in the
+    # settings sets the inertia of the cell
+    "nph": Ensemble(build=build_npt, has_barostat=True, needs_heat=True),
+    "nph-full": Ensemble(build=build_npt_full, has_barostat=True, needs_heat=True),
+}
+"""Ensembles by the name that ``MDSettings.ensemble`` takes."""
+
+
+def find_ensemble(settings: MDSettings) -> Ensemble:
+    """Return the ensemble that settings ask for.
+
+    Args:
+        settings: Of the run.
+
+    Raises:
+        ArgumentError: If it is unknown, or settings do not go with it.
+    """
+    name = settings.ensemble
+    if name not in ENSEMBLES:
+        raise ArgumentError(
+            f"unknown ensemble {name!r}; choose one of "
+            f"{', '.join(ENSEMBLES)}{did_you_mean(name, ENSEMBLES)}"
+        )
+    ensemble = ENSEMBLES[name]
+    if settings.temperature_end_K is not None and not ensemble.has_thermostat:
+        raise ArgumentError(
+            f"temperature_end_K is given, but {name} has no thermostat; choose one of "
+            f"{', '.join(n for n, e in ENSEMBLES.items() if e.has_thermostat)}"
+        )
+    has_pressure = settings.pressure_GPa != 0 or settings.pressure_end_GPa is not None
+    if has_pressure and not ensemble.has_barostat:
+        raise ArgumentError(
+            f"a pressure is given, but {name} has no barostat; choose one of "
+            f"{', '.join(n for n, e in ENSEMBLES.items() if e.has_barostat)}"
+        )
+    temperatures_K = (settings.temperature_at(0), settings.temperature_at(10**15))
+    if ensemble.needs_heat and min(temperatures_K) <= 0:
+        raise ArgumentError(
+            f"the temperature is 0 K, which {name} cannot hold; give one above 0, or "
+            "use nvt"
+        )
+    return ensemble
 
 
 def build_dynamics(
@@ -68,16 +217,31 @@ def build_dynamics(
         rng: Source of the thermostat's random numbers.
 
     Raises:
-        ArgumentError: If the ensemble is unknown.
+        ArgumentError: If the ensemble is unknown, or needs another version of ASE.
     """
-    try:
-        build = ENSEMBLES[settings.ensemble]
-    except KeyError:
-        raise ArgumentError(
-            f"unknown ensemble {settings.ensemble!r}; choose one of "
-            f"{', '.join(ENSEMBLES)}{did_you_mean(settings.ensemble, ENSEMBLES)}"
-        ) from None
-    return build(atoms, settings, rng)
+    ensemble = find_ensemble(settings)
+    dynamics = ensemble.build(atoms, settings, rng)
+    ase_state.check_version(dynamics)
+    ase_state.set_degrees_of_freedom(dynamics, degrees_of_freedom(atoms, settings))
+    if ensemble.has_barostat and not ensemble.has_thermostat:
+        ase_state.freeze_chains(dynamics)
+    return dynamics
+
+
+def degrees_of_freedom(atoms: Atoms, settings: MDSettings) -> int:
+    """Return the number of degrees of freedom that hold kinetic energy.
+
+    ASE's count knows the constraints. With a barostat there can be none, and the
+    centre of mass rests because it did so at the start.
+
+    Args:
+        atoms: Prepared by :func:`prepare`.
+        settings: Of the run.
+    """
+    number = int(atoms.get_number_of_degrees_of_freedom())
+    if find_ensemble(settings).has_barostat and len(atoms) > 1:
+        number -= 3
+    return number
 
 
 def prepare(
@@ -91,71 +255,58 @@ def prepare(
 
     Raises:
         UnsupportedSystemError: If nothing can move, or masses or velocities are no
-            numbers to start from.
+            numbers to start from, or the cell cannot move.
         ArgumentError: If the constraints are not for dynamics
             (:func:`check_constraints`).
     """
+    ensemble = find_ensemble(settings)
     system = atoms.copy()
     system.calc = atoms.calc
-    _check_masses_and_momenta(system)
-    fix_center_of_mass(system)
-    check_constraints(system)
+    check_masses_and_momenta(system)
+    if settings.hydrogen_mass_amu is not None:
+        repartition_hydrogen_mass(system, settings.hydrogen_mass_amu)
+    if ensemble.has_barostat:
+        _check_cell(system, settings)
+    else:
+        fix_center_of_mass(system)
+        check_constraints(system)
     has_velocities = bool(np.any(system.get_momenta()))
     if has_velocities:
         # again, now under the constraints
         system.set_momenta(system.get_momenta())
     else:
         set_velocities(system, temperature_K=settings.temperature_K, rng=rng)
+    if ensemble.has_barostat and len(system) > 1:
+        _rest(system, None if has_velocities else settings.temperature_K)
     return system, not has_velocities
 
 
-def _check_masses_and_momenta(atoms: Atoms) -> None:
-    masses = atoms.get_masses()
-    is_bad = ~(np.isfinite(masses) & (masses > 0))
-    if is_bad.any():
-        atom = int(np.argmax(is_bad))
+def _check_cell(atoms: Atoms, settings: MDSettings) -> None:
+    name = settings.ensemble
+    if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise UnsupportedSystemError(
-            f"atom {atom} has mass {masses[atom]}; give all atoms masses above 0"
+            f"{name} changes the cell, and the structure is periodic in "
+            f"{int(atoms.pbc.sum())} of 3 directions; use nvt, or give it a cell that "
+            "is periodic in all"
         )
-    is_bad = ~np.isfinite(atoms.get_momenta()).all(axis=1)
-    if is_bad.any():
+    if atoms.constraints:
+        kinds = ", ".join(sorted({type(c).__name__ for c in atoms.constraints}))
+        raise ArgumentError(
+            f"{name} moves all atoms with the cell and cannot keep {kinds}; remove the "
+            "constraints, or use nvt"
+        )
+    if settings.ensemble.endswith("-full") and len(atoms) < 2:
         raise UnsupportedSystemError(
-            f"the velocity of atom {int(np.argmax(is_bad))} in the input is not "
-            "finite; remove the velocities, and new ones are drawn"
+            f"{name} needs more than one atom in the cell; repeat the cell"
         )
 
 
-def usual_timestep_fs(atoms: Atoms) -> float:
-    """Return the longest time step that is usual for the lightest atom, fs.
-
-    A tenth of the period of its fastest bond: 1 fs for hydrogen (10 fs, O-H), and more
-    by the root of the mass for others.
-
-    Args:
-        atoms: A system; fixed atoms count as well.
-
-    Source:
-        Frequency of a bond, sqrt(k / m), with the force constant of O-H.
-    """
-    return float(np.sqrt(atoms.get_masses().min()))
-
-
-def set_velocities(
-    atoms: Atoms, *, temperature_K: float, rng: np.random.Generator
-) -> None:
-    """Draw Maxwell-Boltzmann velocities of exactly the given temperature.
-
-    The constraints act on the draw, then it is scaled so that the kinetic energy is
-    k T / 2 for each degree of freedom that they leave.
-
-    Args:
-        atoms: Its momenta are replaced.
-        temperature_K: Temperature of the velocities, K.
-        rng: Source of random numbers.
-    """
-    masses = atoms.get_masses()[:, None]
-    draw = rng.standard_normal((len(atoms), 3)) * np.sqrt(masses * KB * temperature_K)
-    atoms.set_momenta(draw)
-    if temperature_K > 0:
-        scale = np.sqrt(temperature_K / atoms.get_temperature())
-        atoms.set_momenta(atoms.get_momenta() * scale)
+def _rest(atoms: Atoms, temperature_K: float | None) -> None:
+    """Let the centre of mass rest; keep the temperature of what still moves."""
+    momenta, masses = atoms.get_momenta(), atoms.get_masses()[:, None]
+    momenta -= masses * momenta.sum(axis=0) / masses.sum()
+    if temperature_K is not None:
+        kinetic = 0.5 * float(np.sum(momenta**2 / masses))
+        target = 0.5 * (3 * len(atoms) - 3) * KB * temperature_K
+        momenta *= np.sqrt(target / kinetic) if kinetic > 0 else 0.0
+    atoms.set_momenta(momenta)

@@ -6,13 +6,17 @@ is removed or never becomes visible, and the summary is replaced in one step.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+import csv
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io.trajectory import TrajectoryWriter
+from ase.io import ulm
+from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
 
+from jmp_calc.errors import DataError
+from jmp_calc.files import replacing
 from jmp_calc.sim.dynamics.observables import Observables, Snapshot
 from jmp_calc.sim.dynamics.settings import TRAJECTORY_FORMATS
 from jmp_calc.sim.output import (
@@ -36,6 +40,8 @@ class MDFiles:
     """Last structure, extended XYZ."""
     summary: Path
     """Inputs, settings, versions and results, YAML."""
+    checkpoint: Path
+    """State to go on from; replaced while the run goes."""
 
     @classmethod
     def under(cls, folder: str | Path, stem: str, trajectory_format: str) -> MDFiles:
@@ -53,6 +59,7 @@ class MDFiles:
             observables=folder / f"{stem}-md.csv",
             final=folder / f"{stem}-final.xyz",
             summary=folder / f"{stem}-summary.yml",
+            checkpoint=folder / f"{stem}-checkpoint.npz",
         )
 
     def check(self, *, overwrite: bool) -> None:
@@ -68,30 +75,71 @@ class MDFiles:
         check_new(paths, overwrite=overwrite)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """How much of the files of an earlier part of a run stays; the rest is redone."""
+
+    n_frames: int
+    """Frames of the trajectory."""
+    trajectory_bytes: int
+    """Bytes of the trajectory, if it is text."""
+    log_bytes: int
+    """Bytes of the CSV."""
+
+
 class ObservableLog:
     """CSV of observables; floats are written so that they read back exactly."""
 
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
-        self._file = LineFile(path, overwrite=overwrite)
-        self._pending_header = ",".join(f.name for f in fields(Observables)) + "\n"
+    def __init__(self, path: Path, *, overwrite: bool, kept: Kept | None) -> None:
+        keep_bytes = None if kept is None else kept.log_bytes
+        self._file = LineFile(path, overwrite=overwrite, keep_bytes=keep_bytes)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the file."""
+        return self._file.n_bytes
 
     def write(self, row: Observables) -> None:
         """Append one row, the first one with the header."""
-        text = ",".join(repr(value) for value in astuple(row)) + "\n"
-        self._file.append(self._pending_header + text)
-        self._pending_header = ""
+        known = {
+            name: value for name, value in asdict(row).items() if value is not None
+        }
+        header = "" if self._file.n_bytes else ",".join(known) + "\n"
+        self._file.append(header + ",".join(map(repr, known.values())) + "\n")
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
+def read_observables(path: Path) -> list[Observables]:
+    """Read the CSV of a run.
+
+    Args:
+        path: Written by :class:`ObservableLog`.
+    """
+    with writing(path), path.open(encoding="utf-8", newline="") as lines:
+        return [
+            Observables(
+                step=int(row.pop("step")),
+                **{name: float(value) for name, value in row.items()},
+            )
+            for row in csv.DictReader(lines)
+        ]
+
+
 class XYZTrajectory:
     """Extended XYZ trajectory."""
 
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
-        self._file = LineFile(path, overwrite=overwrite)
-        self.n_frames = 0
+    def __init__(self, path: Path, *, overwrite: bool, kept: Kept | None) -> None:
+        keep_bytes = None if kept is None else kept.trajectory_bytes
+        self._file = LineFile(path, overwrite=overwrite, keep_bytes=keep_bytes)
+        self.n_frames = 0 if kept is None else kept.n_frames
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the file."""
+        return self._file.n_bytes
 
     def write(self, frame: Atoms) -> None:
         """Append one frame."""
@@ -106,14 +154,20 @@ class XYZTrajectory:
 class ASETrajectory:
     """ASE's own trajectory format; exact."""
 
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
+    n_bytes = 0
+
+    def __init__(self, path: Path, *, overwrite: bool, kept: Kept | None) -> None:
         self.path = path
-        self.n_frames = 0
+        self.n_frames = 0 if kept is None else kept.n_frames
         self._is_cut = False
         with writing(path):
-            # ASE's writer always replaces; this one claims the name
-            path.open("wb" if overwrite else "xb").close()
-            self._writer = TrajectoryWriter(str(path), "w")
+            if kept is not None:
+                keep_frames(path, kept.n_frames)
+            else:
+                # ASE's writer always replaces; this one claims the name
+                path.open("wb" if overwrite else "xb").close()
+            mode = "w" if kept is None else "a"
+            self._writer = TrajectoryWriter(str(path), mode)
 
     def write(self, frame: Atoms) -> None:
         """Append one frame; it counts once it is complete, and none follows if not."""
@@ -130,22 +184,52 @@ class ASETrajectory:
         self._writer.backend.fd.close()
 
 
+def keep_frames(path: Path, number: int) -> None:
+    """Drop the frames of a trajectory in ASE's format after the first ones.
+
+    Args:
+        path: The trajectory.
+        number: Frames to keep.
+
+    Raises:
+        DataError: If it has fewer, or is damaged.
+    """
+    try:
+        with TrajectoryReader(str(path)) as frames:
+            if len(frames) < number:
+                raise DataError(
+                    f"{path} has {len(frames)} frames and should have {number}; it was "
+                    "changed since the run stopped: start a new run from the last frame"
+                )
+            if len(frames) == number:
+                return
+            with replacing(path) as new, TrajectoryWriter(str(new), "w") as shorter:
+                for place in range(number):
+                    shorter.write(frames[place])
+    except ulm.InvalidULMFileError as error:
+        raise DataError(f"cannot read the trajectory {path}: {error}") from error
+
+
+TrajectoryWriting = XYZTrajectory | ASETrajectory
+"""What writes a trajectory."""
+
+
 def open_trajectory(
-    path: Path, *, overwrite: bool = False
-) -> XYZTrajectory | ASETrajectory:
+    path: Path, *, overwrite: bool = False, kept: Kept | None = None
+) -> TrajectoryWriting:
     """Return the writer for the ending of a path.
 
     Args:
         path: File to make.
         overwrite: Whether an existing file may be replaced.
+        kept: Go on with an existing file after that part of it.
 
     Raises:
         ArgumentError: If the file exists and may not be replaced.
-        DataError: If it cannot be made.
+        DataError: If it cannot be made, or holds less than is to be kept.
     """
-    if path.suffix == TRAJECTORY_FORMATS["xyz"]:
-        return XYZTrajectory(path, overwrite=overwrite)
-    return ASETrajectory(path, overwrite=overwrite)
+    kind = XYZTrajectory if path.suffix == TRAJECTORY_FORMATS["xyz"] else ASETrajectory
+    return kind(path, overwrite=overwrite, kept=kept)
 
 
 def frame_from(template: Atoms, shot: Snapshot) -> Atoms:
@@ -158,7 +242,11 @@ def frame_from(template: Atoms, shot: Snapshot) -> Atoms:
     frame = without_results(template)
     frame.set_positions(shot.positions, apply_constraint=False)
     frame.set_momenta(shot.momenta, apply_constraint=False)
+    frame.set_cell(shot.cell, apply_constraint=False)
     frame.info["step"] = shot.observables.step
     frame.info["time_ps"] = shot.observables.time_ps
-    frame.calc = SinglePointCalculator(frame, energy=shot.energy, forces=shot.forces)
+    results = {"energy": shot.energy, "forces": shot.forces}
+    if shot.stress is not None:
+        results["stress"] = shot.stress
+    frame.calc = SinglePointCalculator(frame, **results)
     return frame

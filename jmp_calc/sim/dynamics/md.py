@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,21 +9,29 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.md.md import MolecularDynamics
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.sim.dynamics.checkpoint import load_checkpoint
 from jmp_calc.sim.dynamics.constraints import has_center_fixed
-from jmp_calc.sim.dynamics.ensembles import build_dynamics, prepare
 from jmp_calc.sim.dynamics.files import MDFiles, frame_from
-from jmp_calc.sim.dynamics.observables import Meter, Observables, Snapshot
-from jmp_calc.sim.dynamics.recorder import COMPLETED, INTERRUPTED, UNSTABLE, Recorder
-from jmp_calc.sim.dynamics.settings import MDSettings
+from jmp_calc.sim.dynamics.guard import Guard
+from jmp_calc.sim.dynamics.motion import Motion
+from jmp_calc.sim.dynamics.observables import Observables
+from jmp_calc.sim.dynamics.recorder import (
+    COMPLETED,
+    INTERRUPTED,
+    STOPPED,
+    UNSTABLE,
+    Recorder,
+    RunFacts,
+)
+from jmp_calc.sim.dynamics.settings import MDSettings, RecordSettings, WatchSettings
 from jmp_calc.sim.output import versions
 
 _RATTLE_FAILED = "Did not converge"
 """What ASE's FixBondLengths raises when atoms move too far in one step."""
 
-__all__ = ["MDResult", "MDSettings", "run_md"]
+__all__ = ["MDResult", "MDSettings", "RecordSettings", "WatchSettings", "run_md"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +39,7 @@ class MDResult:
     """Outcome of :func:`run_md`."""
 
     status: str
-    """``completed``, ``interrupted`` or ``unstable``."""
+    """``completed``, ``interrupted``, ``stopped`` (out of time) or ``unstable``."""
     reason: str | None
     """Why the run ended early; None if it did not."""
     n_steps: int
@@ -53,64 +60,31 @@ class MDResult:
     """Slope of the conserved energy; None for a short run."""
     conserved_energy_change_meV_per_atom: float
     """Conserved energy at the end minus that at the start."""
+    mean_pressure_GPa: float | None
+    """Mean over the second half of the logged steps; None if the cell is fixed."""
+    mean_volume_A3: float | None
+    """Mean over the second half of the logged steps; None if the cell is fixed."""
+    largest_bond_stretch: float
+    """Largest length of a bond of the input in units of its length there, at the logged
+    steps."""
+    worst_bond: str | None
+    """Which bond that was, and when; None if none became longer in this part."""
     atoms: Atoms
     """The last good structure with energy, forces and momenta."""
     files: MDFiles
     """Where everything is."""
 
 
-class Guard:
-    """Tells whether a run has left the physical range."""
-
-    def __init__(
-        self, first: Snapshot, settings: MDSettings, *, degrees_of_freedom: int
-    ) -> None:
-        self._energy = first.observables.potential_energy_eV
-        self._limit_K = settings.temperature_limit(
-            first.observables.temperature_K, degrees_of_freedom
-        )
-        self._limit_eV = settings.max_energy_change_eV_per_atom
-
-    def problem(self, shot: Snapshot) -> str | None:
-        """Return what is wrong with a step and what to do, or None."""
-        row = shot.observables
-        finding = self._finding(shot)
-        if finding is None:
-            return None
-        return (
-            f"step {row.step} ({row.time_ps:g} ps): {finding}; relax the input first, "
-            "use a shorter timestep_fs or a lower temperature_K, and check that the "
-            "model covers this structure"
-        )
-
-    def _finding(self, shot: Snapshot) -> str | None:
-        row = shot.observables
-        if not math.isfinite(row.potential_energy_eV):
-            return f"the potential energy is {row.potential_energy_eV} eV"
-        is_bad = ~np.isfinite(shot.forces).all(axis=1)
-        if is_bad.any():
-            return f"the force on atom {int(np.argmax(is_bad))} is not finite"
-        if not row.temperature_K <= self._limit_K:
-            return (
-                f"the temperature is {row.temperature_K:.0f} K, above "
-                f"max_temperature_K = {self._limit_K:.0f}"
-            )
-        change = (row.potential_energy_eV - self._energy) / len(shot.forces)
-        if abs(change) > self._limit_eV:
-            return (
-                f"the potential energy has changed by {change:.1f} eV/atom since the "
-                f"start, more than max_energy_change_eV_per_atom = {self._limit_eV:g}"
-            )
-        return None
-
-
 def run_md(
     atoms: Atoms,
     settings: MDSettings,
     *,
+    record: RecordSettings | None = None,
+    watch: WatchSettings | None = None,
     out: str | Path,
     stem: str = "md",
     overwrite: bool = False,
+    resume: bool = False,
     provenance: Mapping[str, Any] | None = None,
     progress: Callable[[Observables], None] | None = None,
 ) -> MDResult:
@@ -121,14 +95,21 @@ def run_md(
     ``status``; any other error is raised again after the files are complete. The text
     of a ``KeyboardInterrupt``, if there is one, is told as what stopped the run.
 
+    A run that ended early, or is to be longer, goes on with ``resume``: from its last
+    checkpoint, with the state of thermostat, barostat and random numbers, so that files
+    and numbers become those of a run that never stopped.
+
     Args:
         atoms: Start, with its calculator; not changed. Its velocities are used if it
             has any, and its constraints are kept. The centre of mass is fixed if there
-            are no constraints.
+            are no constraints. With ``resume`` the start of the earlier run.
         settings: What to do.
+        record: What to write, and how often.
+        watch: When to stop early.
         out: Folder for the files; made if missing.
         stem: First part of every file name.
         overwrite: Whether existing files may be replaced.
+        resume: Go on with the run in ``out``.
         provenance: Sections for the summary: inputs, model and so on. Plain data.
         progress: Called at the start and after every good step.
 
@@ -136,50 +117,63 @@ def run_md(
         How the run ended, its averages, the last structure and the files.
 
     Raises:
-        ArgumentError: If a file would be replaced, there is no calculator, or a
-            setting is unknown.
+        ArgumentError: If a file would be replaced, there is no calculator, a setting is
+            unknown, or a resumed run does not fit what it was.
         UnsupportedSystemError: If the structure is empty, cannot move, or has no finite
             energy and forces at the start.
-        DataError: If a file cannot be written.
+        DataError: If a file cannot be written, or there is nothing to resume.
     """
     _check(atoms)
-    files = MDFiles.under(out, stem, settings.trajectory_format)
-    files.check(overwrite=overwrite)
-    rng = np.random.default_rng(settings.seed)
-    system, has_new_velocities = prepare(atoms, settings, rng)
-    dynamics = build_dynamics(system, settings, rng)
-    meter = Meter(system, timestep_fs=settings.timestep_fs)
-    first = meter.read(0)
-    degrees_of_freedom = int(system.get_number_of_degrees_of_freedom())
-    guard = Guard(first, settings, degrees_of_freedom=degrees_of_freedom)
+    record, watch = record or RecordSettings(), watch or WatchSettings()
+    files = MDFiles.under(out, stem, record.trajectory_format)
+    weights = (provenance or {}).get("model", {}).get("weights_sha256")
+    resumed = None
+    if resume:
+        resumed = load_checkpoint(files.checkpoint)
+        resumed.check_input(atoms, files.checkpoint)
+        resumed.check_settings(settings, weights, files.checkpoint)
+    else:
+        files.check(overwrite=overwrite)
+    motion = Motion.begin(atoms, settings, resumed)
+    first = motion.meter.read(motion.dynamics.nsteps)
+    row = first.observables
+    facts = RunFacts(
+        template=motion.template(atoms),
+        start=atoms,
+        settings=settings,
+        record=record,
+        degrees_of_freedom=motion.degrees_of_freedom,
+        weights=weights,
+        initial_energy_eV=row.potential_energy_eV
+        if resumed is None
+        else resumed.initial_energy_eV,
+        initial_K=row.temperature_K if resumed is None else resumed.initial_K,
+        has_new_velocities=motion.has_new_velocities,
+        head={
+            **(provenance or {}),
+            "settings": {**asdict(settings), **asdict(record), **asdict(watch)},
+            "system": _describe(atoms, motion),
+            "versions": versions(),
+        },
+    )
+    guard = Guard(
+        atoms,
+        settings,
+        watch,
+        initial_K=facts.initial_K,
+        initial_energy_eV=facts.initial_energy_eV,
+        degrees_of_freedom=motion.degrees_of_freedom,
+        bond_stride=record.log_stride,
+    )
     if problem := guard.problem(first):
         raise UnsupportedSystemError(f"the starting structure is unusable: {problem}")
-    template = system.copy()
-    template.set_constraint(atoms.constraints)
-    head = {
-        **(provenance or {}),
-        "settings": asdict(settings),
-        "system": {
-            "formula": atoms.get_chemical_formula(),
-            "n_atoms": len(atoms),
-            "pbc": atoms.pbc,
-            "constraints": [type(c).__name__ for c in atoms.constraints],
-            "is_center_of_mass_fixed": has_center_fixed(system),
-            "degrees_of_freedom": degrees_of_freedom,
-            "initial_velocities": "drawn" if has_new_velocities else "from the input",
-        },
-        "versions": versions(),
-    }
-    with Recorder(
-        files,
-        template=template,
-        settings=settings,
-        degrees_of_freedom=degrees_of_freedom,
-        head=head,
-        overwrite=overwrite,
-    ) as recorder:
-        recorder.write(first)
-        status, reason = _integrate(dynamics, meter, guard, recorder, progress)
+    with Recorder(files, facts, overwrite=overwrite, resumed=resumed) as recorder:
+        if resumed is None:
+            recorder.write(first)
+        else:
+            guard.bonds.largest_stretch = resumed.largest_stretch
+            recorder.go_on(first)
+        status, reason = _integrate(motion, guard, recorder, progress)
         recorder.finish(status, reason)
     return MDResult(
         status=status,
@@ -187,10 +181,12 @@ def run_md(
         n_steps=recorder.last.observables.step,
         n_frames=recorder.n_frames,
         wall_seconds=recorder.wall_seconds,
-        degrees_of_freedom=degrees_of_freedom,
-        has_new_velocities=has_new_velocities,
+        degrees_of_freedom=motion.degrees_of_freedom,
+        has_new_velocities=motion.has_new_velocities,
         **asdict(recorder.statistics()),
-        atoms=frame_from(template, recorder.last),
+        largest_bond_stretch=guard.bonds.largest_stretch,
+        worst_bond=guard.bonds.worst,
+        atoms=frame_from(facts.template, recorder.last),
         files=files,
     )
 
@@ -202,26 +198,46 @@ def _check(atoms: Atoms) -> None:
         raise ArgumentError("atoms has no calculator; set atoms.calc before run_md")
 
 
+def _describe(atoms: Atoms, motion: Motion) -> dict[str, Any]:
+    velocities = "drawn" if motion.has_new_velocities else "from the input"
+    return {
+        "formula": atoms.get_chemical_formula(),
+        "n_atoms": len(atoms),
+        "pbc": atoms.pbc,
+        "constraints": [type(c).__name__ for c in atoms.constraints],
+        "is_center_of_mass_fixed": has_center_fixed(motion.atoms),
+        "degrees_of_freedom": motion.degrees_of_freedom,
+        "initial_velocities": velocities,
+    }
+
+
 def _integrate(
-    dynamics: MolecularDynamics,
-    meter: Meter,
+    motion: Motion,
     guard: Guard,
     recorder: Recorder,
     progress: Callable[[Observables], None] | None,
 ) -> tuple[str, str | None]:
     """Do the steps; return status and reason."""
+    n_steps = recorder.facts.settings.n_steps
     try:
+        if progress is not None:
+            progress(recorder.last.observables)
         # a diverging run is reported by the guard, not by a warning per array
         with np.errstate(over="ignore", invalid="ignore"):
-            for _ in dynamics.irun(recorder.settings.steps):
-                # step 0 is written already
-                if dynamics.nsteps > 0:
-                    shot = meter.read(dynamics.nsteps)
-                    if problem := guard.problem(shot):
-                        return UNSTABLE, problem
-                    recorder.write(shot)
+            while motion.dynamics.nsteps < n_steps:
+                if guard.is_out_of_time:
+                    done = recorder.last.observables.step
+                    return (
+                        STOPPED,
+                        f"max_minutes over after step {done} of {n_steps}",
+                    )
+                shot = motion.step()
+                if problem := guard.problem(shot):
+                    return UNSTABLE, problem
+                recorder.largest_stretch = guard.bonds.largest_stretch
+                recorder.write(shot)
                 if progress is not None:
-                    progress(recorder.last.observables)
+                    progress(shot.observables)
     except KeyboardInterrupt as error:
         what = str(error) or "Ctrl-C"
         return INTERRUPTED, f"{what} after step {recorder.last.observables.step}"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from ase import Atoms
+from ase.md.md import MolecularDynamics
 from jaxtyping import Float
 
+from jmp_calc.sim.dynamics.ase_state import capture, extended_energy
+from jmp_calc.sim.dynamics.ensembles import find_ensemble
 from jmp_calc.sim.dynamics.settings import MDSettings
-from jmp_calc.units import FS
+from jmp_calc.units import FS, GPA, KB
 
 MIN_ROWS = 20
 """Fewer logged steps give neither a drift nor an error of the mean temperature."""
@@ -37,7 +40,12 @@ class Observables:
     """Total energy at the start plus the integration error so far, eV: the total energy
     for nve; constant for exact integration of conservative forces in any ensemble."""
     temperature_K: float
-    """Kinetic temperature over the degrees of freedom that the constraints leave, K."""
+    """Kinetic temperature over the degrees of freedom that can hold energy, K."""
+    pressure_GPa: float | None = None
+    """Pressure with that of the ideal gas, GPa; None and no column if the cell is
+    fixed."""
+    volume_A3: float | None = None
+    """Volume of the cell, cubic angstrom; None and no column if the cell is fixed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +62,16 @@ class Snapshot:
     """Energy from the calculator, without terms of constraints, eV."""
     forces: Float[np.ndarray, "atoms 3"]
     """Forces from the calculator, without the constraints, eV/angstrom."""
+    cell: Float[np.ndarray, "3 3"]
+    """Cell vectors as rows, angstrom."""
+    stress: Float[np.ndarray, "6"] | None
+    """Stress from the calculator, Voigt, eV/angstrom^3; None if the cell is fixed."""
+    integrator: Mapping[str, np.ndarray]
+    """State of thermostat and barostat; see :func:`ase_state.capture`."""
+    computed: Mapping[str, np.ndarray]
+    """Results and what they were computed for; see :class:`held.Held`."""
+    random: Mapping[str, Any]
+    """State of the random numbers, as numpy's bit generators tell it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,11 +81,16 @@ class Statistics:
     mean_temperature_K: float
     """Mean over the second half of the series, K."""
     mean_temperature_error_K: float | None
-    """Standard error of that mean, K; see :func:`summarize`."""
+    """Standard error of that mean, K; see :func:`summarize`; None in a ramp."""
     energy_drift_meV_per_atom_per_ps: float | None
-    """Slope of the conserved energy by least squares."""
+    """Slope of the conserved energy by least squares; None in a ramp with a barostat,
+    where nothing is conserved."""
     conserved_energy_change_meV_per_atom: float
     """Conserved energy at the end minus that at the start."""
+    mean_pressure_GPa: float | None
+    """Mean over the second half of the series, GPa; None if the cell is fixed."""
+    mean_volume_A3: float | None
+    """Mean over the second half of the series; None if the cell is fixed."""
 
 
 class Meter:
@@ -83,10 +106,32 @@ class Meter:
         Bussi and Parrinello, Phys. Rev. E 75, 056707 (2007), eqs. 19 and 20.
     """
 
-    def __init__(self, atoms: Atoms, *, timestep_fs: float) -> None:
-        self._atoms = atoms
-        self._timestep_fs = timestep_fs
-        self._conserved = math.nan
+    def __init__(
+        self,
+        dynamics: MolecularDynamics,
+        settings: MDSettings,
+        rng: np.random.Generator,
+        *,
+        degrees_of_freedom: int,
+        conserved_energy_eV: float | None = None,
+    ) -> None:
+        """Take what is read from.
+
+        Args:
+            dynamics: The integrator and its atoms.
+            settings: Of the run.
+            rng: What the thermostat draws from.
+            degrees_of_freedom: Number that temperatures refer to.
+            conserved_energy_eV: Where the conserved energy goes on from; None: the
+                total energy.
+        """
+        self._dynamics = dynamics
+        self._atoms = dynamics.atoms
+        self._timestep_fs = settings.timestep_fs
+        self._has_barostat = find_ensemble(settings).has_barostat
+        self._degrees_of_freedom = degrees_of_freedom
+        self._rng = rng
+        self._conserved = conserved_energy_eV
         self._before: tuple[np.ndarray, np.ndarray, float] | None = None
 
     def read(self, step: int) -> Snapshot:
@@ -94,7 +139,12 @@ class Meter:
         atoms = self._atoms
         potential = float(atoms.get_potential_energy())
         kinetic = float(atoms.get_kinetic_energy())
-        self._add_step(potential, potential + kinetic)
+        if self._has_barostat:
+            extended = extended_energy(self._dynamics)
+            self._conserved = potential + kinetic + extended
+        else:
+            self._add_step(potential, potential + kinetic)
+        assert self._conserved is not None
         observables = Observables(
             step=step,
             time_ps=step * self._timestep_fs / 1000.0,
@@ -102,7 +152,8 @@ class Meter:
             kinetic_energy_eV=kinetic,
             total_energy_eV=potential + kinetic,
             conserved_energy_eV=self._conserved,
-            temperature_K=float(atoms.get_temperature()),
+            temperature_K=2.0 * kinetic / (self._degrees_of_freedom * KB),
+            **(self._cell_observables() if self._has_barostat else {}),
         )
         return Snapshot(
             observables=observables,
@@ -110,7 +161,19 @@ class Meter:
             momenta=atoms.get_momenta(),
             energy=float(atoms.get_potential_energy(apply_constraint=False)),
             forces=atoms.get_forces(apply_constraint=False),
+            cell=np.array(atoms.cell),
+            stress=atoms.get_stress() if self._has_barostat else None,
+            integrator=capture(self._dynamics),
+            computed=atoms.calc.capture(),
+            random=dict(self._rng.bit_generator.state),
         )
+
+    def _cell_observables(self) -> dict[str, float]:
+        stress = self._atoms.get_stress(include_ideal_gas=True)
+        return {
+            "pressure_GPa": -float(stress[:3].mean()) / GPA,
+            "volume_A3": float(self._atoms.get_volume()),
+        }
 
     def _add_step(self, potential: float, total: float) -> None:
         atoms = self._atoms
@@ -123,9 +186,9 @@ class Meter:
             / 8.0
         )
         potential_and_kick = potential + half_kick
-        if self._before is None:
+        if self._conserved is None:
             self._conserved = total
-        else:
+        elif self._before is not None:
             positions_before, forces_before, energy_before = self._before
             path = positions - positions_before
             work = 0.5 * float(np.sum((forces + forces_before) * path))
@@ -164,13 +227,15 @@ def summarize(
     second_half = rows[len(rows) // 2 :]
     temperature = np.array([row.temperature_K for row in second_half])
     error = drift = None
-    if len(rows) >= MIN_ROWS:
+    has_barostat = rows[0].volume_A3 is not None
+    if len(rows) >= MIN_ROWS and not settings.is_ramp:
         means = [float(np.mean(block)) for block in np.array_split(temperature, BLOCKS)]
         error = float(np.std(means, ddof=1) / np.sqrt(BLOCKS))
         if settings.ensemble == "nvt":
             duration_ps = second_half[-1].time_ps - second_half[0].time_ps
             least = canonical_error(settings, degrees_of_freedom, duration_ps)
             error = max(error, least)
+    if len(rows) >= MIN_ROWS and not (has_barostat and settings.is_ramp):
         drift = _slope(rows)
     change = rows[-1].conserved_energy_eV - rows[0].conserved_energy_eV
     return Statistics(
@@ -180,7 +245,14 @@ def summarize(
         if drift is None
         else 1000.0 * drift / n_atoms,
         conserved_energy_change_meV_per_atom=1000.0 * change / n_atoms,
+        mean_pressure_GPa=_mean([row.pressure_GPa for row in second_half]),
+        mean_volume_A3=_mean([row.volume_A3 for row in second_half]),
     )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def canonical_error(

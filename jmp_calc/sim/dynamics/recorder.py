@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -15,11 +15,14 @@ from typing import Any
 from ase import Atoms
 
 from jmp_calc.errors import DataError
+from jmp_calc.sim.dynamics.checkpoint import Checkpoint, save_checkpoint
 from jmp_calc.sim.dynamics.files import (
+    Kept,
     MDFiles,
     ObservableLog,
     frame_from,
     open_trajectory,
+    read_observables,
 )
 from jmp_calc.sim.dynamics.observables import (
     Observables,
@@ -27,13 +30,15 @@ from jmp_calc.sim.dynamics.observables import (
     Statistics,
     summarize,
 )
-from jmp_calc.sim.dynamics.settings import MDSettings
+from jmp_calc.sim.dynamics.settings import MDSettings, RecordSettings
 from jmp_calc.sim.output import save_structure, save_summary, writing
 
 COMPLETED = "completed"
 """All steps were done."""
 INTERRUPTED = "interrupted"
 """The user or the system stopped the run (Ctrl-C, SIGTERM)."""
+STOPPED = "stopped"
+"""The time that the user allowed is over; to be resumed."""
 UNSTABLE = "unstable"
 """Energy, forces or temperature exploded, or the structure became impossible."""
 FAILED = "failed"
@@ -67,49 +72,94 @@ def shielded() -> Iterator[None]:
             signal.raise_signal(pending[0])
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFacts:
+    """What is known of a run when it begins."""
+
+    template: Atoms
+    """The system with the constraints that the user gave it."""
+    start: Atoms
+    """The input."""
+    settings: MDSettings
+    """Physics."""
+    record: RecordSettings
+    """What to write, and how often."""
+    degrees_of_freedom: int
+    """Number that temperatures refer to."""
+    weights: str | None
+    """Hash of the model's weights, if it has one."""
+    initial_energy_eV: float
+    """Potential energy at the start."""
+    initial_K: float
+    """Temperature at the start."""
+    has_new_velocities: bool
+    """Whether the velocities at the start were drawn."""
+    head: Mapping[str, Any]
+    """Sections of the summary that are known from the start."""
+
+
 class Recorder:
     """Writes the files of one run while it goes, and completes them however it ends."""
 
     def __init__(
         self,
         files: MDFiles,
+        facts: RunFacts,
         *,
-        template: Atoms,
-        settings: MDSettings,
-        degrees_of_freedom: int,
-        head: Mapping[str, Any],
         overwrite: bool = False,
+        resumed: Checkpoint | None = None,
     ) -> None:
-        self.settings = settings
-        self._degrees_of_freedom = degrees_of_freedom
-        self._overwrite = overwrite
+        """Take what is to be written; nothing is until the block is entered.
+
+        Args:
+            files: Where to.
+            facts: The run.
+            overwrite: Whether existing files may be replaced.
+            resumed: Go on with the files of an earlier part of the run.
+        """
+        self.facts = facts
         self.rows: list[Observables] = []
         self.last: Snapshot
+        self.largest_stretch = 1.0
         self._files = files
-        self._template = template
-        self._head = head
+        self._overwrite = overwrite
+        self._resumed = resumed
         self._framed_step = -1
         self._is_finished = False
         self._started = datetime.now(UTC)
         self._start_time = time.perf_counter()
-        self.wall_seconds = 0.0
+        self._earlier_seconds = 0.0 if resumed is None else resumed.wall_seconds
+        self.wall_seconds = self._earlier_seconds
 
     def __enter__(self) -> Recorder:
         """Make the folder and open the files."""
         folder = self._files.summary.parent
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
+        kept = None
+        if (resumed := self._resumed) is not None:
+            kept = Kept(
+                n_frames=resumed.n_frames,
+                trajectory_bytes=resumed.trajectory_bytes,
+                log_bytes=resumed.log_bytes,
+            )
         with contextlib.ExitStack() as opened:
             self._log = opened.enter_context(
                 contextlib.closing(
-                    ObservableLog(self._files.observables, overwrite=self._overwrite)
+                    ObservableLog(
+                        self._files.observables, overwrite=self._overwrite, kept=kept
+                    )
                 )
             )
             self._trajectory = opened.enter_context(
                 contextlib.closing(
-                    open_trajectory(self._files.trajectory, overwrite=self._overwrite)
+                    open_trajectory(
+                        self._files.trajectory, overwrite=self._overwrite, kept=kept
+                    )
                 )
             )
+            if kept is not None:
+                self.rows = read_observables(self._files.observables)
             self._save_summary("running", None)
             self._open_files = opened.pop_all()
         return self
@@ -123,19 +173,59 @@ class Recorder:
         """Return the averages over what has been logged so far."""
         return summarize(
             self.rows,
-            n_atoms=len(self._template),
-            degrees_of_freedom=self._degrees_of_freedom,
-            settings=self.settings,
+            n_atoms=len(self.facts.template),
+            degrees_of_freedom=self.facts.degrees_of_freedom,
+            settings=self.facts.settings,
         )
 
-    def write(self, shot: Snapshot) -> None:
-        """Take in one good step; log and trajectory get it if it is their turn."""
+    def go_on(self, shot: Snapshot) -> None:
+        """Take in the step that a resumed run goes on from; it is written already."""
         self.last = shot
         step = shot.observables.step
-        if step % self.settings.log_stride == 0:
+        if step % self.facts.record.trajectory_stride == 0:
+            self._framed_step = step
+
+    def write(self, shot: Snapshot) -> None:
+        """Take in one good step; files get it if it is their turn."""
+        self.last = shot
+        step = shot.observables.step
+        record = self.facts.record
+        if step % record.log_stride == 0:
             self._write_row()
-        if step % self.settings.trajectory_stride == 0:
+        if step % record.trajectory_stride == 0:
             self._write_frame()
+        if step % record.checkpoint_stride == 0:
+            self.save_checkpoint()
+
+    def save_checkpoint(self) -> None:
+        """Write the checkpoint of the last good step."""
+        shot, facts = self.last, self.facts
+        self._take_time()
+        checkpoint = Checkpoint(
+            settings=asdict(facts.settings),
+            record=asdict(facts.record),
+            weights=facts.weights,
+            observables=shot.observables,
+            initial_energy_eV=facts.initial_energy_eV,
+            initial_K=facts.initial_K,
+            has_new_velocities=facts.has_new_velocities,
+            wall_seconds=self.wall_seconds,
+            n_frames=self._trajectory.n_frames,
+            trajectory_bytes=self._trajectory.n_bytes,
+            log_bytes=self._log.n_bytes,
+            largest_stretch=self.largest_stretch,
+            random=shot.random,
+            positions=shot.positions,
+            momenta=shot.momenta,
+            masses=facts.template.get_masses(),
+            cell=shot.cell,
+            start=facts.start.positions,
+            numbers=facts.start.numbers,
+            integrator=shot.integrator,
+            computed=shot.computed,
+        )
+        with shielded():
+            save_checkpoint(checkpoint, self._files.checkpoint)
 
     def finish(self, status: str, reason: str | None) -> None:
         """Add the last step to log and trajectory, write final structure and summary.
@@ -145,6 +235,8 @@ class Recorder:
             reason: Why, if early.
         """
         with shielded():
+            # before the last parts: a resumed run drops those that are off its strides
+            self.save_checkpoint()
             for write in self._last_parts():
                 write()
             self._save_summary(status, reason)
@@ -179,14 +271,14 @@ class Recorder:
     def _save_what_can_be(self, reason: str) -> None:
         # what ended the run is raised; a full disk may refuse any of these, too
         with shielded():
-            for write in self._last_parts():
+            for write in (self.save_checkpoint, *self._last_parts()):
                 with contextlib.suppress(DataError):
                     write()
             with contextlib.suppress(DataError):
                 self._save_summary(FAILED, reason)
 
     def _write_final(self) -> None:
-        save_structure(frame_from(self._template, self.last), self._files.final)
+        save_structure(frame_from(self.facts.template, self.last), self._files.final)
 
     def _write_row(self) -> None:
         with shielded():
@@ -195,15 +287,21 @@ class Recorder:
             self._log.write(self.last.observables)
 
     def _write_frame(self) -> None:
-        frame = frame_from(self._template, self.last)
+        frame = frame_from(self.facts.template, self.last)
         with shielded():
             self._trajectory.write(frame)
             self._framed_step = self.last.observables.step
 
+    def _take_time(self) -> None:
+        here = time.perf_counter() - self._start_time
+        self.wall_seconds = self._earlier_seconds + here
+
     def _save_summary(self, status: str, reason: str | None) -> None:
-        self.wall_seconds = time.perf_counter() - self._start_time
-        summary = {"status": status, "reason": reason, **self._head}
+        self._take_time()
+        summary = {"status": status, "reason": reason, **self.facts.head}
         summary["started"] = self._started.isoformat(timespec="seconds")
+        if self._resumed is not None:
+            summary["resumed_from_step"] = self._resumed.observables.step
         if status != "running":
             steps = self.last.observables.step
             summary["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
@@ -214,6 +312,7 @@ class Recorder:
                 "wall_seconds": self.wall_seconds,
                 "steps_per_second": steps / self.wall_seconds,
                 **asdict(self.statistics()),
+                "largest_bond_stretch": self.largest_stretch,
                 "final_potential_energy_eV": self.last.energy,
             }
         summary["files"] = asdict(self._files)

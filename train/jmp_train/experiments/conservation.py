@@ -51,7 +51,7 @@ def conservation(
     from ase.md.verlet import VelocityVerlet
 
     from jmp_calc import JMPCalculator
-    from jmp_calc.sim.dynamics.ensembles import set_velocities
+    from jmp_calc.sim.dynamics.velocities import set_velocities
 
     atoms = atoms.copy()
     atoms.calc = JMPCalculator(weights, head=head, tags="atoms", dtype="float64")

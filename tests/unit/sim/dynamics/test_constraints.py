@@ -21,6 +21,7 @@ from ase.constraints import (
 
 from jmp_calc.errors import ArgumentError
 from jmp_calc.sim.dynamics.ensembles import build_dynamics, prepare
+from jmp_calc.sim.dynamics.held import Held
 from jmp_calc.sim.dynamics.observables import Meter
 from jmp_calc.sim.dynamics.settings import MDSettings
 from jmp_calc.units import KB
@@ -67,8 +68,11 @@ def test_langevin_gives_what_a_constraint_leaves_half_kt_each(name, prepared):
 def test_total_energy_is_conserved_under_a_constraint(name, prepared):
     settings = MDSettings(ensemble="nve", timestep_fs=0.5)
     system = prepared(GOOD[name][0])
-    dynamics = build_dynamics(system, settings, np.random.default_rng(1))
-    meter = Meter(system, timestep_fs=0.5)
+    rng = np.random.default_rng(1)
+    system.calc = Held(system.calc, has_stress=False)
+    dynamics = build_dynamics(system, settings, rng)
+    number = int(system.get_number_of_degrees_of_freedom())
+    meter = Meter(dynamics, settings, rng, degrees_of_freedom=number)
     rows = [meter.read(i).observables for i, _ in enumerate(dynamics.irun(200))]
     assert np.ptp([row.total_energy_eV for row in rows]) < 1e-3
     assert [row.conserved_energy_eV for row in rows] == pytest.approx(

@@ -6,15 +6,13 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCom
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
-from jmp_calc.sim.dynamics.ensembles import (
-    ENSEMBLES,
-    build_dynamics,
-    prepare,
-    usual_timestep_fs,
-)
+from jmp_calc.sim.dynamics.ensembles import ENSEMBLES, build_dynamics, prepare
 from jmp_calc.sim.dynamics.md import run_md
-from jmp_calc.sim.dynamics.settings import MDSettings
+from jmp_calc.sim.dynamics.settings import MDSettings, RecordSettings
+from jmp_calc.sim.dynamics.velocities import usual_timestep_fs
 from jmp_calc.units import KB
+
+FIXED_CELL = [name for name, kind in ENSEMBLES.items() if not kind.has_barostat]
 
 
 def read_csv(path):
@@ -52,8 +50,9 @@ def test_a_run_reports_temperature_over_the_true_degrees_of_freedom(
     name, expected, request, tmp_path
 ):
     atoms = request.getfixturevalue(name)()
-    settings = MDSettings(timestep_fs=1.0, friction_per_fs=0.2, steps=800, log_stride=2)
-    result = run_md(atoms, settings, out=tmp_path)
+    settings = MDSettings(timestep_fs=1.0, friction_per_fs=0.2, steps=800)
+    record = RecordSettings(log_stride=2)
+    result = run_md(atoms, settings, record=record, out=tmp_path)
     assert result.degrees_of_freedom == expected
     assert result.mean_temperature_K == pytest.approx(300.0, rel=0.12)
     row = read_csv(result.files.observables)[-1]
@@ -105,7 +104,7 @@ def test_the_input_is_not_changed(ethanol, tmp_path):
     assert not atoms.has("momenta")
 
 
-@pytest.mark.parametrize("ensemble", ENSEMBLES)
+@pytest.mark.parametrize("ensemble", FIXED_CELL)
 def test_fixed_atoms_stay_and_free_ones_move(ensemble, slab, tmp_path):
     atoms = slab()
     end = run_md(atoms, MDSettings(ensemble=ensemble, steps=50), out=tmp_path).atoms
@@ -115,7 +114,7 @@ def test_fixed_atoms_stay_and_free_ones_move(ensemble, slab, tmp_path):
     assert np.delete(moved, fixed).min() > 1e-3
 
 
-@pytest.mark.parametrize("ensemble", ENSEMBLES)
+@pytest.mark.parametrize("ensemble", FIXED_CELL)
 def test_the_center_of_mass_of_a_molecule_stays(ensemble, ethanol, tmp_path):
     atoms = ethanol()
     end = run_md(atoms, MDSettings(ensemble=ensemble, steps=200), out=tmp_path).atoms
@@ -123,7 +122,7 @@ def test_the_center_of_mass_of_a_molecule_stays(ensemble, ethanol, tmp_path):
     assert np.abs(shift).max() < 1e-10
 
 
-@pytest.mark.parametrize("ensemble", ENSEMBLES)
+@pytest.mark.parametrize("ensemble", FIXED_CELL)
 def test_a_lone_atom_moves_with_three_degrees_of_freedom(ensemble, tmp_path):
     from ase.calculators.lj import LennardJones
 
@@ -183,5 +182,5 @@ def test_a_structure_that_cannot_move_is_refused(ethanol):
 
 def test_an_unknown_ensemble_lists_the_known_ones(ethanol):
     settings = MDSettings(ensemble="nvtt")
-    with pytest.raises(ArgumentError, match="'nvtt'; choose one of nve, nvt; did you"):
+    with pytest.raises(ArgumentError, match=r"'nvtt'; choose one of nve, nvt, .*; did"):
         build_dynamics(ethanol(), settings, np.random.default_rng(0))

@@ -16,7 +16,7 @@ from ase.io import read, ulm
 
 from jmp_calc.errors import ArgumentError, DataError, UnsupportedSystemError
 from jmp_calc.sim.dynamics import recorder
-from jmp_calc.sim.dynamics.md import MDSettings, run_md
+from jmp_calc.sim.dynamics.md import MDSettings, RecordSettings, run_md
 
 needs_full_device = pytest.mark.skipif(
     not os.path.exists("/dev/full"), reason="this system has no /dev/full"
@@ -53,10 +53,9 @@ def raises(error):
 def test_frames_and_rows_follow_their_strides_and_include_the_last_step(
     kind, ethanol, tmp_path
 ):
-    settings = MDSettings(
-        steps=23, trajectory_format=kind, trajectory_stride=5, log_stride=4
-    )
-    result = run_md(ethanol(), settings, out=tmp_path)
+    settings = MDSettings(steps=23)
+    record = RecordSettings(trajectory_format=kind, trajectory_stride=5, log_stride=4)
+    result = run_md(ethanol(), settings, record=record, out=tmp_path)
     frames = read(result.files.trajectory, index=":")
     assert [f.info["step"] for f in frames] == [0, 5, 10, 15, 20, 23]
     assert result.n_frames == 6
@@ -66,7 +65,12 @@ def test_frames_and_rows_follow_their_strides_and_include_the_last_step(
 @pytest.mark.parametrize("kind", ["traj", "xyz"])
 def test_a_frame_holds_the_state_and_results_of_its_step(kind, slab, tmp_path):
     atoms = slab()
-    result = run_md(atoms, MDSettings(steps=10, trajectory_format=kind), out=tmp_path)
+    result = run_md(
+        atoms,
+        MDSettings(steps=10),
+        record=RecordSettings(trajectory_format=kind),
+        out=tmp_path,
+    )
     frame = read(result.files.trajectory, index=-1)
     assert frame.positions == pytest.approx(result.atoms.positions, abs=1e-8)
     assert frame.get_momenta() == pytest.approx(result.atoms.get_momenta(), abs=1e-8)
@@ -92,8 +96,9 @@ def test_a_frame_does_not_hold_the_constraint_that_the_run_added(ethanol, tmp_pa
 
 def test_the_csv_reads_back_exactly(ethanol, tmp_path):
     seen = []
-    settings = MDSettings(steps=5, log_stride=1)
-    run_md(ethanol(), settings, out=tmp_path, progress=seen.append)
+    settings = MDSettings(steps=5)
+    record = RecordSettings(log_stride=1)
+    run_md(ethanol(), settings, record=record, out=tmp_path, progress=seen.append)
     written = [float(row["total_energy_eV"]) for row in rows_of(tmp_path)]
     assert written == [row.total_energy_eV for row in seen]
 
@@ -106,7 +111,12 @@ def test_results_of_the_input_are_not_taken_for_those_of_a_frame(
     atoms.info.update(energy=-999.0, REF_energy=-999.0, stress=[0.0] * 6, source="x")
     atoms.arrays["REF_forces"] = np.ones((9, 3))
     atoms.arrays["forces"] = np.ones((9, 3))
-    result = run_md(atoms, MDSettings(steps=3, trajectory_format=kind), out=tmp_path)
+    result = run_md(
+        atoms,
+        MDSettings(steps=3),
+        record=RecordSettings(trajectory_format=kind),
+        out=tmp_path,
+    )
     frame = read(result.files.trajectory, index=-1)
     assert frame.info["source"] == "x"
     assert "REF_energy" not in frame.info
@@ -123,7 +133,12 @@ def test_any_texts_of_the_input_leave_readable_files(kind, ethanol, tmp_path):
     atoms.set_array("residuenames", np.array(["", " ", *["ETH"] * 7]))
     atoms.set_array("names", np.array([f"a{i}" for i in range(9)]))
     atoms.set_array("tensors", np.zeros((9, 3, 3)))
-    result = run_md(atoms, MDSettings(steps=2, trajectory_format=kind), out=tmp_path)
+    result = run_md(
+        atoms,
+        MDSettings(steps=2),
+        record=RecordSettings(trajectory_format=kind),
+        out=tmp_path,
+    )
     for path in (result.files.trajectory, result.files.final):
         assert read(path).info["note"] == "two lines"
         assert read(path).info["quoted"] == 'a "b" = c'
@@ -135,8 +150,9 @@ def test_the_summary_tells_inputs_settings_versions_and_results(ethanol, tmp_pat
         "model": {"name": "m", "weights_sha256": "00"},
         "inputs": {"file": Path("a")},
     }
-    settings = MDSettings(steps=100, log_stride=2)
-    result = run_md(ethanol(), settings, out=tmp_path, provenance=about)
+    settings = MDSettings(steps=100)
+    record = RecordSettings(log_stride=2)
+    result = run_md(ethanol(), settings, record=record, out=tmp_path, provenance=about)
     summary = summary_of(tmp_path)
     assert summary["status"] == "completed"
     assert summary["model"]["weights_sha256"] == "00"
@@ -162,8 +178,9 @@ def test_zero_steps_write_the_start(ethanol, tmp_path):
 def test_it_runs_a_real_potential(tmp_path, slab):
     atoms = slab()
     atoms.calc = EMT()
-    settings = MDSettings(ensemble="nve", steps=150, timestep_fs=2.0, log_stride=1)
-    result = run_md(atoms, settings, out=tmp_path)
+    settings = MDSettings(ensemble="nve", steps=150, timestep_fs=2.0)
+    record = RecordSettings(log_stride=1)
+    result = run_md(atoms, settings, record=record, out=tmp_path)
     energies = [float(row["total_energy_eV"]) for row in rows_of(tmp_path)]
     assert np.ptp(energies) < 2e-3
     assert result.status == "completed"
@@ -175,8 +192,9 @@ def test_an_interrupt_leaves_valid_files_and_says_so(kind, ethanol, tmp_path):
         if row.step == 17:
             signal.raise_signal(signal.SIGINT)
 
-    settings = MDSettings(steps=100, trajectory_format=kind)
-    result = run_md(ethanol(), settings, out=tmp_path, progress=stop)
+    settings = MDSettings(steps=100)
+    record = RecordSettings(trajectory_format=kind)
+    result = run_md(ethanol(), settings, record=record, out=tmp_path, progress=stop)
     assert result.status == "interrupted"
     assert result.n_steps == 17
     frames = read(result.files.trajectory, index=":")
@@ -200,8 +218,9 @@ def test_an_interrupt_while_a_frame_is_written_does_not_cut_it(
         if row.step == 2:
             monkeypatch.setattr(ulm.Writer, "sync", interrupted)
 
-    settings = MDSettings(steps=100, trajectory_stride=1)
-    result = run_md(ethanol(), settings, out=tmp_path, progress=start)
+    settings = MDSettings(steps=100)
+    record = RecordSettings(trajectory_stride=1)
+    result = run_md(ethanol(), settings, record=record, out=tmp_path, progress=start)
     assert result.status == "interrupted"
     assert result.n_steps == 3
     steps = [f.info["step"] for f in read(result.files.trajectory, index=":")]
@@ -226,7 +245,12 @@ def test_a_second_interrupt_at_the_end_waits_for_the_files(
 
 def test_an_interrupt_within_a_step_keeps_the_step_before(ethanol, tmp_path):
     atoms = ethanol(fault=at_step(6, raises(KeyboardInterrupt())))
-    result = run_md(atoms, MDSettings(steps=100, trajectory_stride=1), out=tmp_path)
+    result = run_md(
+        atoms,
+        MDSettings(steps=100),
+        record=RecordSettings(trajectory_stride=1),
+        out=tmp_path,
+    )
     assert result.n_steps == 5
     last = read(result.files.trajectory, index=-1)
     assert np.array_equal(last.positions, result.atoms.positions)
@@ -300,10 +324,9 @@ def test_an_exploding_run_stops_says_why_and_keeps_the_good_steps(
 def test_one_degree_of_freedom_is_not_called_unstable_when_it_swings(springs, tmp_path):
     atoms = Atoms("Ar", constraint=FixedLine([0], (0, 0, 1)))
     atoms.calc = springs(atoms.positions, is_free=False)
-    settings = MDSettings(
-        steps=4000, timestep_fs=5.0, friction_per_fs=0.1, log_stride=1
-    )
-    assert run_md(atoms, settings, out=tmp_path).status == "completed"
+    settings = MDSettings(steps=4000, timestep_fs=5.0, friction_per_fs=0.1)
+    record = RecordSettings(log_stride=1)
+    assert run_md(atoms, settings, record=record, out=tmp_path).status == "completed"
     # what ten times the target would have stopped
     assert max(float(row["temperature_K"]) for row in rows_of(tmp_path)) > 3000.0
 
@@ -341,9 +364,10 @@ def test_a_file_that_another_run_makes_at_the_same_moment_is_left_alone(
         path.write_text("precious")
 
     atoms = ethanol(fault=at_step(0, appear))
-    settings = MDSettings(steps=1, trajectory_format=kind)
+    settings = MDSettings(steps=1)
+    record = RecordSettings(trajectory_format=kind)
     with pytest.raises(ArgumentError, match=rf"{path.name} exists and would be"):
-        run_md(atoms, settings, out=tmp_path)
+        run_md(atoms, settings, record=record, out=tmp_path)
     assert path.read_text() == "precious"
 
 
@@ -373,11 +397,12 @@ def test_an_empty_structure_is_refused(tmp_path):
 )
 def test_a_full_disk_is_named_with_what_to_do(name, kind, ethanol, tmp_path):
     (tmp_path / name).symlink_to("/dev/full")
-    settings = MDSettings(steps=20, trajectory_format=kind)
+    settings = MDSettings(steps=20)
+    record = RecordSettings(trajectory_format=kind)
     with pytest.raises(
         DataError, match=rf"cannot write .*{name}: No space left.*--out"
     ):
-        run_md(ethanol(), settings, out=tmp_path, overwrite=True)
+        run_md(ethanol(), settings, record=record, out=tmp_path, overwrite=True)
     summary = summary_of(tmp_path)
     assert summary["status"] == "failed"
     assert "No space left" in summary["reason"]

@@ -13,7 +13,7 @@ from jmp_calc.sim.dynamics.observables import (
     canonical_error,
     summarize,
 )
-from jmp_calc.sim.dynamics.settings import MDSettings
+from jmp_calc.sim.dynamics.settings import MDSettings, RecordSettings
 
 
 def read_csv(path):
@@ -85,7 +85,7 @@ def test_the_canonical_error_is_the_scatter_of_the_means_of_short_runs(ethanol):
         rng = np.random.default_rng(seed)
         system, _ = prepare(ethanol(), settings, rng)
         dynamics = build_dynamics(system, settings, rng)
-        series = [system.get_temperature() for _ in dynamics.irun(settings.steps)]
+        series = [system.get_temperature() for _ in dynamics.irun(settings.n_steps)]
         means.append(np.mean(series[200:]))
     # a scatter of 30 numbers is known to 13 %; blocks would find half of it
     scatter = np.sqrt(np.mean((np.array(means) - 300.0) ** 2))
@@ -96,8 +96,11 @@ def test_the_canonical_error_is_the_scatter_of_the_means_of_short_runs(ethanol):
 @pytest.mark.parametrize("name", ["ethanol", "slab", "crystal"])
 def test_conserved_energy_is_the_total_energy_for_nve(name, request, tmp_path):
     atoms = request.getfixturevalue(name)()
-    settings = MDSettings(ensemble="nve", steps=100, timestep_fs=4.0, log_stride=1)
-    data = read_csv(run_md(atoms, settings, out=tmp_path).files.observables)
+    settings = MDSettings(ensemble="nve", steps=100, timestep_fs=4.0)
+    record = RecordSettings(log_stride=1)
+    data = read_csv(
+        run_md(atoms, settings, record=record, out=tmp_path).files.observables
+    )
     # the coarse time step makes the total energy swing by far more than the tolerance
     assert np.ptp(data["total_energy_eV"]) > 1e-4
     assert data["conserved_energy_eV"] == pytest.approx(
@@ -106,16 +109,20 @@ def test_conserved_energy_is_the_total_energy_for_nve(name, request, tmp_path):
 
 
 def test_conserved_energy_leaves_out_the_heat_of_the_thermostat(ethanol, tmp_path):
-    settings = MDSettings(steps=400, friction_per_fs=0.05, log_stride=1)
-    data = read_csv(run_md(ethanol(), settings, out=tmp_path).files.observables)
+    settings = MDSettings(steps=400, friction_per_fs=0.05)
+    record = RecordSettings(log_stride=1)
+    data = read_csv(
+        run_md(ethanol(), settings, record=record, out=tmp_path).files.observables
+    )
     assert np.ptp(data["total_energy_eV"]) > 0.1
     assert np.ptp(data["conserved_energy_eV"]) < 0.005
 
 
 @pytest.mark.parametrize("ensemble", ["nve", "nvt"])
 def test_forces_that_are_no_gradient_show_as_drift(ensemble, ethanol, tmp_path):
-    settings = MDSettings(ensemble=ensemble, steps=500, log_stride=5)
-    good = run_md(ethanol(), settings, out=tmp_path / "good")
+    settings = MDSettings(ensemble=ensemble, steps=500)
+    record = RecordSettings(log_stride=5)
+    good = run_md(ethanol(), settings, record=record, out=tmp_path / "good")
     bad = run_md(ethanol(swirl=0.2), settings, out=tmp_path / "bad")
     assert abs(good.energy_drift_meV_per_atom_per_ps) < 0.1
     assert bad.energy_drift_meV_per_atom_per_ps > 5.0

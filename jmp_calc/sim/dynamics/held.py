@@ -1,0 +1,77 @@
+"""What was computed last and for which positions, so that a resumed run has it too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+
+class Held(Calculator):
+    """Asks another calculator for everything at once, and holds the answer.
+
+    A barostat asks for stress and forces one after the other, and a calculator that was
+    asked for forces only would have to compute the structure again for the stress.
+
+    ASE takes results for current if positions have changed by less than 1e-15. So the
+    forces of a step may belong to positions that differ in the last digit from those at
+    its end, and a run is continued bit for bit only with both.
+
+    Args:
+        calculator: Any calculator of ASE.
+        has_stress: Whether the stress is needed.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
+
+    def __init__(self, calculator: Any, *, has_stress: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # ASE
+        self._calculator = calculator
+        # what gives the others as well comes first
+        self._names = ("stress", "forces", "energy") if has_stress else _FORCES
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute energy, forces and perhaps stress; called by ASE."""
+        super().calculate(  # type: ignore[no-untyped-call]  # ASE
+            atoms, list(properties), list(system_changes)
+        )
+        # the object that moves, not a copy: calculators may follow it
+        ask = self._calculator.get_property
+        self.results = {name: ask(name, atoms) for name in self._names}
+        self.results["free_energy"] = self.results["energy"]
+
+    def capture(self) -> dict[str, np.ndarray]:
+        """Return the results and what they were computed for."""
+        assert self.atoms is not None
+        found = {name: np.array(self.results[name]) for name in self._names}
+        return {
+            **found,
+            "positions": self.atoms.positions.copy(),
+            "cell": np.array(self.atoms.cell),
+        }
+
+    def restore(self, atoms: Atoms, computed: Mapping[str, np.ndarray]) -> None:
+        """Hold results again.
+
+        Args:
+            atoms: The system that they belong to.
+            computed: From :meth:`capture`.
+        """
+        self.atoms = atoms.copy()
+        self.atoms.set_constraint()
+        self.atoms.set_cell(computed["cell"])
+        self.atoms.set_positions(computed["positions"])
+        self.results = {name: computed[name].copy() for name in self._names}
+        self.results["energy"] = float(computed["energy"])
+        self.results["free_energy"] = self.results["energy"]
+
+
+_FORCES = ("forces", "energy")
