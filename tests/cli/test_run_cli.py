@@ -15,6 +15,7 @@ from ase.io import read, write
 
 from jmp_calc.cli import VERBS, main
 from jmp_calc.cli.options import FOREIGN_OPTIONS, ModelOptions, field_help
+from jmp_calc.cli.relax import relax as relax_command
 from jmp_calc.cli.run import run as run_command
 from jmp_calc.errors import ArgumentError
 from jmp_calc.sim.dynamics.settings import (
@@ -239,7 +240,8 @@ def test_names_of_choices_may_be_in_capitals(asked, slab):
 
 @pytest.mark.parametrize("name", FOREIGN_OPTIONS)
 def test_what_other_programs_call_an_option_leads_to_one_that_exists(name):
-    known = {option for parameter in run_command.params for option in parameter.opts}
+    commands = (run_command, relax_command)
+    known = {option for c in commands for p in c.params for option in p.opts}
     assert FOREIGN_OPTIONS[name] in known
     assert name not in known
 
