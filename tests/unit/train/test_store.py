@@ -58,7 +58,15 @@ def test_sizes_are_known_without_reading_records(samples, path) -> None:
 
 def test_the_header_states_units_and_the_facts_given(path) -> None:
     header = Store(path).header
-    assert header["units"]["forces"] == "eV/Å"
+    assert header["units"] == {
+        "energy": "eV",
+        "forces": "eV/Å",
+        "stress": "eV/Å³",
+        "positions": "Å",
+        "cell": "Å",
+        "targets": {},
+    }
+    assert header["pair_cutoff"] == 5.0
     assert header["n_systems"] == 5
     assert header["statistics"]["n_systems"] == 5
     assert header["labels"] == {"energy": 5, "forces": 4, "stress": 0}

@@ -120,6 +120,15 @@ def test_a_preferred_name_that_few_frames_have_does_not_hide_the_usual_one(
     assert len(records(source)) == 5
 
 
+def test_copies_of_a_structure_are_noted_and_stay_together(tmp_path) -> None:
+    path = write(tmp_path / "x.xyz", frames(10) * 3)
+    (source,) = open_family("user", path)
+    (note,) = source.notes
+    assert note.startswith("20 frames are copies of the structure of another frame")
+    parts = [set(source.splits[0][index::10]) for index in range(10)]
+    assert all(len(part) == 1 for part in parts)
+
+
 def test_several_files_make_one_set(tmp_path) -> None:
     paths = [write(tmp_path / f"{i}.xyz", frames(1)) for i in range(2)]
     source = open_user_files(paths, FamilyOptions(variant="mine"))

@@ -81,12 +81,24 @@ class Scan:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the data."""
-        if not self.n_charged:
-            return ()
-        return (
-            f"{self.n_charged} frames have a charge or a spin multiplicity above 1, "
-            "which the model does not see",
-        )
+        notes = []
+        if self.n_charged:
+            notes.append(
+                f"{self.n_charged} frames have a charge or a spin multiplicity above "
+                "1, which the model does not see"
+            )
+        if self.n_copies:
+            notes.append(
+                f"{self.n_copies} frames are copies of the structure of another frame; "
+                "such a structure counts as often as it is there"
+            )
+        return tuple(notes)
+
+    @property
+    def n_copies(self) -> int:
+        """Frames whose structure an earlier frame has."""
+        found = [name for file in self.files for name in file.structures if name]
+        return len(found) - len(set(found))
 
     def atom_energies(self, key: str | None) -> dict[int, float]:
         """Return the energies of the free atoms, eV, by atomic number.
