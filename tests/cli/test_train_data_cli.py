@@ -10,7 +10,8 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
-from ase.build import bulk
+from ase import Atoms
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -201,3 +202,67 @@ def test_download_can_list_the_files_without_fetching_any(tmp_path, capsys) -> N
 def test_download_needs_a_folder(capsys) -> None:
     assert data("download", "oc22") == 2
     assert "say where the files are to go" in capsys.readouterr().err
+
+
+def test_sample_and_label_make_a_file_with_labels(frames, tmp_path, capsys) -> None:
+    new, out = tmp_path / "new.xyz", tmp_path / "deep" / "labelled.xyz"
+    assert data("sample", frames, "--n", 2, "--out", new, "--processes", 2) == 0
+    assert data("label", new, "--calculator", "emt", "--out", out) == 0
+    assert "80 labelled (0 known before), 0 failed" in capsys.readouterr().out
+    labelled = ase.io.read(out, ":")
+    assert len(labelled) == 80
+    assert all("REF_forces" in atoms.arrays for atoms in labelled)
+
+
+@pytest.mark.parametrize("verb", ["sample", "label"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("new.traj", "ends in .xyz or .extxyz"),
+        ("in.xyz", "the file that is read"),
+        ("old.xyz", "exists and"),
+    ],
+)
+def test_sample_and_label_replace_nothing(
+    verb, name, text, frames, tmp_path, capsys
+) -> None:
+    given = tmp_path / "in.xyz"
+    given.write_bytes(frames.read_bytes())
+    (tmp_path / "old.xyz").write_text("precious")
+    out = tmp_path / name
+    before = out.read_bytes() if out.exists() else None
+    assert data(verb, given, "--calculator", "emt", "--out", out) == 2
+    assert text in capsys.readouterr().err
+    assert (out.read_bytes() if out.exists() else None) == before
+
+
+def test_sample_replaces_a_file_on_request(frames, tmp_path) -> None:
+    out = tmp_path / "old.xyz"
+    out.write_text("old")
+    assert data("sample", frames, "--n", 1, "--out", out, "--overwrite") == 0
+    assert len(ase.io.read(out, ":")) == 40
+
+
+def test_sample_lists_what_gave_too_few_and_says_so(tmp_path, capsys) -> None:
+    given, out = tmp_path / "in.xyz", tmp_path / "new.xyz"
+    ase.io.write(given, [molecule("H2O"), Atoms("Ar")])
+    assert data("sample", given, "--kind", "stretch", "--out", out) == 3
+    told = capsys.readouterr()
+    assert "10 geometries (stretch) of 2 structures" in told.out
+    assert "structure 1: Ar has no bond that divides" in told.err
+
+
+def test_sample_that_makes_nothing_leaves_no_file(tmp_path, capsys) -> None:
+    given, out = tmp_path / "in.xyz", tmp_path / "new.xyz"
+    ase.io.write(given, molecule("H2O"))
+    assert data("sample", given, "--kind", "strain", "--out", out) == 2
+    assert "no geometries were made; structure 0" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_files_that_may_run_code_are_not_read(tmp_path, capsys) -> None:
+    given = tmp_path / "in.py"
+    given.write_text("raise SystemExit(9)\n")
+    out = tmp_path / "out.xyz"
+    assert data("label", given, "--calculator", "emt", "--out", out) == 2
+    assert "may run code" in capsys.readouterr().err

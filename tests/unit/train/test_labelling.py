@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,11 +13,18 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
+from filelock import FileLock
 
 from jmp_calc.errors import ArgumentError, DataError
+from jmp_calc.sim.output import LineFile
 from jmp_train.data import calculators, label_workers
-from jmp_train.data.labelling import CalculatorChoice, label_structures
+from jmp_train.data.labelling import (
+    CalculatorChoice,
+    label_structures,
+    structure_key,
+)
 
 EMT_CHOICE = CalculatorChoice(name="emt", options={})
 
@@ -122,8 +131,9 @@ def test_failures_are_tried_again_only_on_request(tmp_path, monkeypatch):
         (CalculatorChoice(name="nowhere:thing", options={}), "cannot be imported"),
         (
             CalculatorChoice(name="ase.calculators.emt:parameters", options={}),
-            "does not take the options",
+            "is not a function",
         ),
+        (CalculatorChoice(name="builtins:int", options={"a": 1}), "made with the opt"),
         (CalculatorChoice(name="builtins:dict", options={}), "not an ASE calculator"),
     ],
 )
@@ -160,6 +170,8 @@ def troubled(trouble: str = "") -> EMT:
     class Troubled(EMT):
         def calculate(self, atoms=None, properties=("energy",), system_changes=()):
             if "Au" in atoms.get_chemical_symbols():
+                if trouble == "raise":
+                    raise RuntimeError("not\nconverged")
                 if trouble == "crash":
                     os.kill(os.getpid(), signal.SIGKILL)
                 time.sleep(600)
@@ -191,8 +203,9 @@ def test_a_crash_of_the_calculator_costs_one_structure(importable, tmp_path):
 
 def test_a_structure_that_takes_too_long_is_given_up(importable, tmp_path):
     choice = CalculatorChoice(name=importable, options={"trouble": "sleep"})
+    out = tmp_path / "out.xyz"
     # gold would take ten minutes, the others take a hundredth of a second
-    report = label_structures(with_gold(), choice, tmp_path / "out.xyz", timeout_s=2.0)
+    report = label_structures(with_gold(), choice, out, processes=1, timeout_s=2.0)
     assert report.failed == ((1, "no result within 2 s"),)
 
 
@@ -225,3 +238,155 @@ def test_a_charge_must_be_a_whole_number(tmp_path):
     atoms.info["charge"] = 0.5
     report = label_structures([atoms], EMT_CHOICE, tmp_path / "out.xyz")
     assert "charge of the structure is 0.5, not a whole number" in report.failed[0][1]
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_an_error_of_the_calculator_is_a_failure(importable, tmp_path, processes):
+    choice = CalculatorChoice(name=importable, options={"trouble": "raise"})
+    out = tmp_path / "out.xyz"
+    report = label_structures(with_gold(), choice, out, processes=processes)
+    assert report.failed == ((1, "RuntimeError: not converged"),)
+
+
+def test_one_process_survives_a_crash_as_well(importable, tmp_path):
+    choice = CalculatorChoice(name=importable, options={"trouble": "crash"})
+    report = label_structures(with_gold(), choice, tmp_path / "o.xyz", processes=1)
+    assert (report.n_labelled, len(report.failed)) == (2, 1)
+
+
+def test_labels_of_another_origin_are_not_kept(importable, tmp_path):
+    atoms = crystals(1)[0]
+    atoms.info |= {"REF_energy": 1.0, "REF_virial": np.eye(3), "name": "mine"}
+    atoms.arrays["REF_forces"] = np.ones((4, 3))
+    energies = CalculatorChoice(name="test_labelling:energy_only", options={})
+    label_structures([atoms], energies, tmp_path / "out.xyz")
+    found = ase.io.read(tmp_path / "out.xyz")
+    assert found.info["REF_energy"] == 2.0
+    assert found.info["name"] == "mine"
+    assert not {"REF_forces", "REF_virial"} & {*found.info, *found.arrays}
+
+
+class EnergyOnly(Calculator):
+    """A calculator that knows two electronvolts and no forces."""
+
+    implemented_properties = ("energy",)
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.results = {"energy": 2.0}
+
+
+energy_only = EnergyOnly
+
+
+@pytest.mark.parametrize("part", ["tags", "magnetic moments", "info"])
+def test_all_that_a_calculator_may_read_tells_structures_apart(part):
+    atoms = crystals(1)[0]
+    other = atoms.copy()
+    if part == "tags":
+        other.set_tags([0, 1, 1, 2])
+    elif part == "magnetic moments":
+        other.set_initial_magnetic_moments([1, 0, 0, 0])
+    else:
+        other.info["total_charge"] = 1
+    assert structure_key(atoms, "emt") == structure_key(atoms.copy(), "emt")
+    assert structure_key(atoms, "emt") != structure_key(other, "emt")
+
+
+def test_weights_that_were_replaced_are_another_calculator(tmp_path):
+    weights = tmp_path / "mine.safetensors"
+    choice = CalculatorChoice(name=str(weights), options={})
+    weights.write_bytes(b"before")
+    before = choice.identity
+    weights.write_bytes(b"after")
+    assert choice.identity != before
+
+
+def test_a_file_that_was_not_made_here_is_not_replaced(tmp_path):
+    out = tmp_path / "mine.xyz"
+    out.write_text("precious")
+    with pytest.raises(ArgumentError, match="exists and was not made by labelling"):
+        label_structures(crystals(1), EMT_CHOICE, out)
+    assert out.read_text() == "precious"
+
+
+def test_a_second_run_into_one_file_is_refused(tmp_path):
+    out = tmp_path / "out.xyz"
+    with (
+        FileLock(f"{out}.lock"),
+        pytest.raises(ArgumentError, match="another process labels into"),
+    ):
+        label_structures(crystals(1), EMT_CHOICE, out)
+
+
+def test_a_place_that_cannot_be_written_to_is_named():
+    with pytest.raises(DataError, match=r"cannot write /proc/out\.xyz"):
+        label_structures(crystals(1), EMT_CHOICE, Path("/proc/out.xyz"))
+
+
+def test_a_full_disk_is_an_error_and_keeps_what_is_known(tmp_path, monkeypatch):
+    structures, out = crystals(3), tmp_path / "out.xyz"
+    written = []
+
+    def append(journal, text):
+        if len(written) == 2:
+            raise DataError("cannot write: No space left on device")
+        written.append(text)
+        whole(journal, text)
+
+    whole = LineFile.append
+    with monkeypatch.context() as patch:
+        patch.setattr(LineFile, "append", append)
+        with pytest.raises(DataError, match="No space left"):
+            label_structures(structures, EMT_CHOICE, out)
+    assert not out.exists()
+    assert label_structures(structures, EMT_CHOICE, out).n_known == 2
+
+
+def test_progress_counts_the_structures_of_this_run_only(tmp_path):
+    out, heard = tmp_path / "out.xyz", []
+    label_structures(crystals(3), EMT_CHOICE, out)
+    label_structures(
+        [*crystals(4)[2:], molecule("SiH4")],
+        EMT_CHOICE,
+        out,
+        progress=lambda *numbers: heard.append(numbers),
+    )
+    assert heard == [(1, 0, 3), (2, 0, 3), (2, 1, 3)]
+
+
+def test_a_run_that_is_killed_goes_on_where_it_was(importable, tmp_path):
+    """SIGKILL after the first label; order and number of frames are those asked for."""
+    ase.io.write(tmp_path / "in.xyz", crystals(6))
+    words = ["data", "label", str(tmp_path / "in.xyz"), "--calculator"]
+    words += ["test_labelling:slow", "--out", str(tmp_path / "out.xyz")]
+    program = f"from jmp_train.cli import main; main({words!r})"
+    process = subprocess.Popen([sys.executable, "-c", program])
+    journal = tmp_path / "out.xyz.journal.jsonl"
+    try:
+        while not (journal.is_file() and journal.read_bytes().count(b"\n")):
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (tmp_path / "out.xyz").exists()
+    choice = CalculatorChoice(name="test_labelling:slow", options={})
+    structures = ase.io.read(tmp_path / "in.xyz", ":")
+    report = label_structures(structures, choice, tmp_path / "out.xyz")
+    assert report.n_labelled == 6
+    assert 1 <= report.n_known < 6
+    found = ase.io.read(tmp_path / "out.xyz", ":")
+    for given, labelled in zip(structures, found, strict=True):
+        assert np.allclose(given.positions, labelled.positions)
+
+
+def slow() -> EMT:
+    """EMT that takes its time."""
+
+    class Slow(EMT):
+        def calculate(self, *args, **kwargs):
+            time.sleep(0.2)
+            super().calculate(*args, **kwargs)
+
+    return Slow()

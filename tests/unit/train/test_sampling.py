@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
-from ase.calculators.emt import EMT
 
 from jmp_calc.errors import ArgumentError, DataError
+from jmp_train.data.calculators import CalculatorChoice
 from jmp_train.data.sampling import MAKERS, overlap, sample_geometries
 from jmp_train.data.sampling_settings import KINDS, SamplingSettings
+
+EMT_CHOICE = CalculatorChoice(name="emt", options={})
 
 
 def made(atoms, calculator=None, **settings):
@@ -98,7 +100,7 @@ def test_a_molecule_has_no_cell_to_strain():
 def test_dynamics_gives_every_temperature_its_turn():
     atoms = bulk("Cu", cubic=True)
     frames = made(
-        atoms, EMT(), kind="md", n=5, temperature_K=(200.0, 400.0), spacing_fs=5.0
+        atoms, EMT_CHOICE, kind="md", n=5, temperature_K=(200.0, 400.0), spacing_fs=5.0
     )
     assert [f.info["temperature_K"] for f in frames] == [200.0] * 3 + [400.0] * 2
     assert [f.info["time_fs"] for f in frames] == [5.0, 10.0, 15.0, 5.0, 10.0]
@@ -122,3 +124,100 @@ def test_geometries_name_their_start_and_carry_no_labels():
 def test_an_unknown_kind_is_an_error_with_a_suggestion():
     with pytest.raises(ArgumentError, match="did you mean 'strain'"):
         SamplingSettings(kind="strian")
+
+
+@pytest.mark.parametrize("kind", ["perturb", "md"])
+def test_two_processes_make_the_geometries_of_one(kind):
+    structures = [bulk(name, cubic=True) for name in ("Cu", "Al", "Cu", "Ni")]
+    settings = SamplingSettings(kind=kind, n=2, spacing_fs=5.0)
+    one, two = (
+        list(
+            sample_geometries(
+                structures, settings, calculator=EMT_CHOICE, processes=processes
+            )
+        )
+        for processes in (1, 2)
+    )
+    assert len(one) == len(two) == 8
+    for first, second in zip(one, two, strict=True):
+        assert np.array_equal(first.positions, second.positions)
+        assert first.info == second.info
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_structure_that_gives_none_is_told_and_costs_no_other(processes):
+    failed = []
+    found = list(
+        sample_geometries(
+            [molecule("H2O"), Atoms("Ar"), molecule("CH4")],
+            SamplingSettings(kind="stretch", n=2),
+            processes=processes,
+            on_failure=lambda number, why: failed.append((number, why)),
+        )
+    )
+    assert [atoms.info["group"] for atoms in found] == ["H2O-0"] * 2 + ["CH4-2"] * 2
+    ((number, why),) = failed
+    assert number == 1
+    assert "no bond that divides" in why
+
+
+def test_a_calculator_that_fails_is_an_error_that_names_the_structure():
+    with pytest.raises(
+        DataError, match="structure 0: the calculator failed after 0 st"
+    ):
+        made(molecule("SiH4"), EMT_CHOICE, kind="md", n=1)
+
+
+def test_a_bond_through_several_images_holds_and_is_not_stretched():
+    with pytest.raises(DataError, match="no bond that divides"):
+        made(bulk("NaCl", "rocksalt", a=5.64), kind="stretch")
+
+
+def test_charge_and_spin_go_with_the_geometries():
+    atoms = molecule("CH3CH2OH")
+    atoms.info |= {"charge": 1, "spin_multiplicity": 2}
+    new = made(atoms, n=1)[0]
+    assert (new.info["charge"], new.info["spin_multiplicity"]) == (1, 2)
+
+
+def test_dynamics_moves_the_charged_species():
+    ion = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"charge": -1})
+    with pytest.raises(DataError, match=r"charge -1 .* calculator 'emt' does not"):
+        made(ion, EMT_CHOICE, kind="md", n=1)
+
+
+def test_dynamics_has_the_temperature_that_is_noted():
+    atoms = bulk("Cu", cubic=True) * (2, 2, 2)
+    # Mean squared displacements of a harmonic crystal grow with the temperature.
+    cold, hot = (
+        np.mean(
+            [
+                (new.positions - new.positions.mean(0) - at_rest).var()
+                for new in made(
+                    atoms,
+                    EMT_CHOICE,
+                    kind="md",
+                    n=12,
+                    temperature_K=(kelvin,),
+                    timestep_fs=4.0,
+                    spacing_fs=200.0,
+                )[2:]
+            ]
+        )
+        for kelvin in (100.0, 300.0)
+        for at_rest in [atoms.positions - atoms.positions.mean(0)]
+    )
+    # 10 frames of 96 numbers, little correlated: about 10 %; anharmonicity adds some
+    assert hot / cold == pytest.approx(3.0, rel=0.35)
+
+
+@pytest.mark.parametrize("name", ["amplitude", "strain", "timestep_fs"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_size_must_be_positive_and_finite(name, value):
+    with pytest.raises(ArgumentError, match=f"{name} is .* must be positive and fin"):
+        SamplingSettings(**{name: value})
+
+
+def test_a_temperature_must_be_a_number():
+    with pytest.raises(ArgumentError, match="give positive temperatures"):
+        SamplingSettings(temperature_K=(300.0, float("nan")))

@@ -50,17 +50,22 @@ def _calculator_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _read(path: Path) -> list[Any]:
-    import ase.io
-    from ase.io.formats import UnknownFileTypeError
+    from jmp_train.data.layouts.ase_files import read_frames
 
-    from jmp_calc.errors import DataError
+    return list(read_frames(path))
 
-    try:
-        return list(ase.io.iread(path, ":"))
-    except (UnknownFileTypeError, ValueError, IndexError, KeyError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise DataError(f"{path} cannot be read: {error}") from error
+
+def _check_out(out: Path, source: Path) -> None:
+    from jmp_calc.errors import ArgumentError
+
+    if out.suffix not in (".xyz", ".extxyz"):
+        raise ArgumentError(
+            f"--out is {out}; give a name that ends in .xyz or .extxyz (extended XYZ)"
+        )
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ArgumentError(
+            f"--out is {out}, the file that is read; choose another --out"
+        )
 
 
 def _keywords(words: tuple[str, ...]) -> dict[str, Any]:
@@ -93,46 +98,76 @@ def _keywords(words: tuple[str, ...]) -> dict[str, Any]:
 @_option("strain", type=float)
 @_option("min_distance", type=float)
 @_calculator_options
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Structures of FILE that are worked on at the same time; the geometries do "
+    "not depend on it.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 def sample(
     *,
     file: Path,
     out: Path,
     calculator: str | None,
     options: tuple[str, ...],
+    processes: int,
+    overwrite: bool,
     **settings: Any,
-) -> None:
+) -> int:
     """Make new geometries from the structures in FILE.
 
     perturb moves every atom at random, md runs dynamics with --calculator, stretch
     scales a bond (with all that hangs on it) by 0.7 to 1.8, strain deforms the cell.
-    What is made of a structure depends on its number and the seed only.
+    What is made of a structure depends on its number and the seed only. Structures that
+    give too few are listed with the reason; the exit code is then 3.
 
     Example: jmp-train data sample molecules.xyz --kind stretch --n 20 --out new.xyz
     """
-    import ase.io
-
+    from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED
+    from jmp_calc.errors import DataError
     from jmp_calc.files import replacing
-    from jmp_train.data.labelling import CalculatorChoice
+    from jmp_calc.sim.output import check_new, extxyz_text, writing
+    from jmp_train.data.calculators import CalculatorChoice
     from jmp_train.data.sampling import sample_geometries
 
-    structures = _read(file)
+    _check_out(out, file)
+    check_new([out], overwrite=overwrite)
     chosen = SamplingSettings(**settings)
-    made = None
+    choice = None
     if calculator is not None:
-        made = CalculatorChoice(name=calculator, options=_keywords(options)).build()
+        choice = CalculatorChoice(name=calculator, options=_keywords(options))
+    structures = _read(file)
+    failed: list[str] = []
+    n_made = 0
     bar = tqdm(
-        sample_geometries(structures, chosen, calculator=made),
+        sample_geometries(
+            structures,
+            chosen,
+            calculator=choice,
+            processes=processes,
+            on_failure=lambda number, why: failed.append(f"structure {number}: {why}"),
+        ),
         total=len(structures) * chosen.n,
         unit="geometry",
         disable=None,
     )
-    found = list(bar)
-    with replacing(out) as new:
-        ase.io.write(new, found, format="extxyz")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as new, new.open("w", encoding="utf-8") as stream:
+            for atoms in bar:
+                stream.write(extxyz_text(atoms))
+                n_made += 1
+            if not n_made:
+                raise DataError(f"no geometries were made; {failed[0]}")
     click.echo(
-        f"{len(found)} geometries ({chosen.kind}) of {len(structures)} structures in "
-        f"{out}"
+        f"{n_made} geometries ({chosen.kind}) of {len(structures)} structures in {out}"
     )
+    for line in failed:
+        click.echo(f"  {line}", err=True)
+    return EXIT_NOT_CONVERGED if failed else EXIT_DONE
 
 
 @click.command(context_settings=CONTEXT)
@@ -185,13 +220,19 @@ def label(
 
     if calculator is None:
         raise ArgumentError("say what labels the structures: --calculator tblite")
+    _check_out(out, file)
     structures = _read(file)
     with tqdm(total=len(structures), unit="structure", disable=None) as bar:
+        is_first = True
 
         def show(n_labelled: int, n_failed: int, total: int) -> None:
-            bar.total = total
-            bar.n = n_labelled + n_failed
-            bar.set_postfix_str(f"{n_failed} failed", refresh=True)
+            nonlocal is_first
+            if is_first:
+                # what was known before says nothing about the time left
+                bar.total, bar.initial, bar.n = total, *[n_labelled + n_failed] * 2
+                is_first = False
+            bar.set_postfix_str(f"{n_failed} failed", refresh=False)
+            bar.update(n_labelled + n_failed - bar.n)
 
         report = label_structures(
             structures,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection, wait
@@ -14,42 +16,51 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from jmp_calc.errors import DataError
-from jmp_train.data.calculators import CalculatorChoice
+from jmp_calc.errors import ArgumentError
+from jmp_train.data.calculators import CalculatorChoice, set_electrons
 
 Found = dict[str, Any]
 """Labels by name, or ``error``: why there are none."""
-
-_CHARGE_KEYS = ("charge",)
-_SPIN_KEYS = ("spin", "spin_multiplicity")
 
 
 def label_all(
     todo: Mapping[str, Atoms],
     choice: CalculatorChoice,
     *,
-    processes: int = 1,
+    processes: int = 0,
     timeout_s: float | None = None,
 ) -> Iterator[tuple[str, Found]]:
     """Yield the labels of structures, or why they have none, as they come.
 
-    With one process and no limit of time the calling process computes. Otherwise each
-    structure goes to a process with a calculator of its own; one that crashes or takes
-    too long is ended and replaced, and only its structure fails.
+    Each structure goes to a process with a calculator of its own; one that crashes or
+    takes too long is ended and replaced, and only its structure fails. Without
+    processes the calling one computes, which a crash of the calculator ends.
 
     Args:
         todo: Structures by key.
         choice: The calculator.
-        processes: Structures that are computed at the same time.
-        timeout_s: Longest time for one structure; None: any.
+        processes: Structures that are computed at the same time; 0: one after the
+            other in the calling process.
+        timeout_s: Longest time for one structure; None: any. Needs a process.
+
+    Raises:
+        ArgumentError: If a process ends before its calculator is ready, or there is a
+            limit of time without processes.
     """
-    if timeout_s is None and (processes <= 1 or len(todo) <= 1):
+    if not todo:
+        return
+    if processes < 1:
+        if timeout_s is not None:
+            raise ArgumentError("a limit of time needs a process; give processes=1")
         calculator = choice.build()
         for key, atoms in todo.items():
             yield key, labels_of(atoms, calculator, choice)
         return
+    # here, because the processes need not spend the time that its package takes
+    from jmp_train.prepare.workers import available_cores
+
     n_workers = min(processes, len(todo))
-    threads = max(1, (os.cpu_count() or 1) // n_workers)
+    threads = max(1, available_cores() // n_workers)
     workers = [
         _Worker(choice, threads=threads, timeout_s=timeout_s) for _ in range(n_workers)
     ]
@@ -78,11 +89,11 @@ def labels_of(atoms: Atoms, calculator: Calculator, choice: CalculatorChoice) ->
     """
     atoms = atoms.copy()
     atoms.set_constraint()
-    atoms.calc = calculator
     found: Found = {}
     try:
-        _set_electrons(atoms, choice)
+        set_electrons(atoms, choice)
         calculator.reset()
+        atoms.calc = calculator
         found["energy"] = float(atoms.get_potential_energy())
         implemented = getattr(calculator, "implemented_properties", ())
         if "forces" in implemented:
@@ -95,49 +106,6 @@ def labels_of(atoms: Atoms, calculator: Calculator, choice: CalculatorChoice) ->
     if not all(np.isfinite(value).all() for value in found.values()):
         return {"error": "a label is not finite"}
     return found
-
-
-def _set_electrons(atoms: Atoms, choice: CalculatorChoice) -> None:
-    """Hand charge and spin of the structure to a calculator that reads them there.
-
-    They are ``charge`` and ``spin``, the multiplicity, in ``atoms.info``.
-    """
-    charge = _whole(atoms, _CHARGE_KEYS) or 0
-    # A multiplicity of 0 is what some write for "not stated".
-    multiplicity = _whole(atoms, _SPIN_KEYS) or 1
-    if choice.knows_no_electrons and (charge or multiplicity != 1):
-        raise DataError(
-            f"the structure has charge {charge} and multiplicity {multiplicity}, which "
-            f"calculator {choice.name!r} does not know"
-        )
-    if charge:
-        atoms.set_initial_charges([charge / len(atoms)] * len(atoms))
-    if multiplicity != 1:
-        moment = (multiplicity - 1) / len(atoms)
-        atoms.set_initial_magnetic_moments([moment] * len(atoms))
-    if choice.name == "tblite":
-        charge = choice.options.get("charge", charge)
-        multiplicity = choice.options.get("multiplicity", multiplicity)
-        n_electrons = int(atoms.numbers.sum()) - charge
-        if (n_electrons + multiplicity) % 2 == 0 or multiplicity > n_electrons + 1:
-            raise DataError(
-                f"{n_electrons} electrons (charge {charge}) cannot have multiplicity "
-                f"{multiplicity}; set charge and spin in the info of the structure"
-            )
-
-
-def _whole(atoms: Atoms, keys: tuple[str, ...]) -> int | None:
-    key = next((key for key in keys if atoms.info.get(key) is not None), None)
-    if key is None:
-        return None
-    value = atoms.info[key]
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not number.is_integer():
-        raise DataError(f"{key} of the structure is {value!r}, not a whole number")
-    return int(number)
 
 
 class _Worker:
@@ -188,6 +156,11 @@ class _Worker:
             self._process.join()
             code = self._process.exitcode
             self.stop()
+            if not self._is_started:
+                raise ArgumentError(
+                    "a process ended before its calculator was ready (exit code "
+                    f"{code}); is there memory for so many --processes?"
+                ) from None
             return {"error": f"the calculator ended its process (exit code {code})"}
         self.stop()
         return {"error": f"no result within {self._limit:g} s"}
@@ -208,10 +181,31 @@ def _ready(workers: list[_Worker]) -> list[_Worker]:
     return [w for w in busy if w.connection in done or w.deadline <= now]
 
 
+def end_with(other: Connection[Any, Any] | int) -> None:
+    """Let this process end when the other end of a pipe is closed, busy or not.
+
+    Ctrl-C, which goes to all processes of a terminal, does nothing here: the one that
+    writes decides what is kept.
+
+    Args:
+        other: Our end of the pipe, on which nothing is sent.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        wait([other])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _serve(
     connection: Connection[Any, Any], choice: CalculatorChoice, threads: int
 ) -> None:
     """Label structures until the other end is closed; runs in a process of its own."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        end_with(parent.sentinel)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     calculator = choice.build()
     connection.send({})  # ready

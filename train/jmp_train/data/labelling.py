@@ -7,23 +7,28 @@ structures.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from filelock import FileLock, Timeout
 from jaxtyping import Float
 
 from jmp_calc.errors import ArgumentError, DataError
-from jmp_calc.files import replace_text, replacing
+from jmp_calc.files import replacing
+from jmp_calc.sim.output import LineFile, extxyz_text, save_text, writing
 from jmp_train.data.calculators import CalculatorChoice as CalculatorChoice
+from jmp_train.data.families.user_labels import (
+    ENERGY_KEYS,
+    FORCES_KEYS,
+    STRESS_KEYS,
+)
 from jmp_train.data.label_workers import Found, label_all
 
 PROPERTIES = ("energy", "forces", "stress")
@@ -47,21 +52,22 @@ class LabelReport:
     """Number and reason of each structure without labels."""
 
 
-def structure_key(atoms: Atoms, choice: CalculatorChoice) -> str:
+def structure_key(atoms: Atoms, calculator: str) -> str:
     """Return a name for a structure and what labels it.
 
+    All that a calculator can see counts: with the geometry also tags, initial charges
+    and moments, and ``info``.
+
     Args:
-        atoms: The structure; charge and spin in ``info`` count.
-        choice: The calculator.
+        atoms: The structure.
+        calculator: ``CalculatorChoice.identity``.
     """
-    digest = hashlib.sha256()
-    for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    marks = {
-        key: atoms.info.get(key) for key in ("charge", "spin", "spin_multiplicity")
-    }
-    words = [choice.name, sorted(map(str, choice.options.items())), marks]
-    digest.update(json.dumps(words, default=str).encode())
+    digest = hashlib.sha256(calculator.encode())
+    digest.update(atoms.cell.array.tobytes() + atoms.pbc.tobytes())
+    for name, array in sorted(atoms.arrays.items()):
+        digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    for name, value in sorted(atoms.info.items(), key=str):
+        digest.update(f"{name}={value!r}".encode())
     return digest.hexdigest()
 
 
@@ -70,7 +76,7 @@ def label_structures(
     choice: CalculatorChoice,
     out: Path,
     *,
-    processes: int = 1,
+    processes: int = 0,
     timeout_s: float | None = None,
     retry_failed: bool = False,
     progress: Progress | None = None,
@@ -82,20 +88,33 @@ def label_structures(
         choice: The calculator; each process makes its own.
         out: The labelled file; a journal ``OUT.journal.jsonl`` beside it remembers
             what is done, and ``OUT.failed.json`` lists what failed.
-        processes: How many structures are labelled at the same time.
-        timeout_s: Longest time for one structure; it fails then. None: any.
+        processes: How many structures are labelled at the same time, each in a process
+            that may crash; 0: one after the other in the calling process.
+        timeout_s: Longest time for one structure; it fails then. None: any. Needs a
+            process.
         retry_failed: Try those again that failed before.
         progress: Hears how far it is.
 
     Raises:
         ArgumentError: If there are no structures, another process labels into the same
-            file, or the calculator cannot be made.
+            file, the file exists and nothing says that it was made here, or the
+            calculator cannot be made.
+        DataError: If a file cannot be written, or the journal is damaged.
     """
     if not structures:
         raise ArgumentError("there are no structures to label")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    journal = out.with_name(out.name + ".journal.jsonl")
+    if out.exists() and not journal.exists():
+        raise ArgumentError(
+            f"{out} exists and was not made by labelling (there is no {journal.name} "
+            "beside it); choose another --out, or remove it"
+        )
     choice.build()  # a wrong calculator stops here, and not in every process
     lock = FileLock(f"{out}.lock")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # FileLock would take a folder that cannot be written to for a held lock
+        Path(lock.lock_file).touch()
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -103,61 +122,65 @@ def label_structures(
             f"another process labels into {out}; wait for it, or choose another --out"
         ) from None
     with lock:
-        keys = [structure_key(atoms, choice) for atoms in structures]
-        journal = out.with_name(out.name + ".journal.jsonl")
-        known = _read_journal(journal)
+        identity = choice.identity
+        keys = [structure_key(atoms, identity) for atoms in structures]
+        wanted = dict(zip(keys, structures, strict=True))
+        known, n_bytes = _read_journal(journal, wanted)
         if retry_failed:
             known = {key: found for key, found in known.items() if "error" not in found}
         n_known = sum("error" not in known.get(key, {"error": ""}) for key in keys)
-        todo = {
-            key: atoms
-            for key, atoms in zip(keys, structures, strict=True)
-            if key not in known
-        }
-        total = len(set(keys))
+        todo = {key: atoms for key, atoms in wanted.items() if key not in known}
         results = label_all(todo, choice, processes=processes, timeout_s=timeout_s)
-        _record(results, journal, known, total, progress)
+        file = LineFile(journal, overwrite=True, keep_bytes=n_bytes or None)
+        with contextlib.closing(file):
+            _record(results, file, known, len(wanted), progress)
         return _finish(structures, keys, known, choice, out, n_known)
 
 
 def _record(
-    results: Iterator[tuple[str, Found]],
-    journal: Path,
+    results: Iterable[tuple[str, Found]],
+    journal: LineFile,
     known: dict[str, Found],
     total: int,
     progress: Progress | None,
 ) -> None:
     """Append each result to the journal as soon as it is there."""
-    with journal.open("a", encoding="utf-8") as file:
-        for key, found in results:
-            known[key] = found
-            file.write(json.dumps({"key": key, **found}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-            if progress is not None:
-                n_failed = sum("error" in value for value in known.values())
-                progress(len(known) - n_failed, n_failed, total)
+    n_failed = sum("error" in found for found in known.values())
+    if progress is not None:
+        progress(len(known) - n_failed, n_failed, total)
+    for key, found in results:
+        journal.append(json.dumps({"key": key, **found}) + "\n")
+        known[key] = found
+        n_failed += "error" in found
+        if progress is not None:
+            progress(len(known) - n_failed, n_failed, total)
 
 
-def _read_journal(path: Path) -> dict[str, dict[str, Any]]:
-    """Return what is known; drop a last line that a killed process left unfinished."""
+def _read_journal(path: Path, wanted: Container[str]) -> tuple[dict[str, Found], int]:
+    """Return what is known, and the bytes of the lines that are whole.
+
+    A last line that a killed process left unfinished does not count.
+    """
+    known: dict[str, Found] = {}
+    n_bytes = 0
     if not path.is_file():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        replace_text(path, whole)
-    known = {}
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            known[record.pop("key")] = record
-        except (json.JSONDecodeError, KeyError, AttributeError) as error:
-            raise DataError(
-                f"line {number} of {path} is damaged; delete that line, and its "
-                "structure is labelled again"
-            ) from error
-    return known
+        return known, n_bytes
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            n_bytes += len(line)
+            try:
+                record = json.loads(line)
+                key = record.pop("key")
+            except (ValueError, KeyError, AttributeError) as error:
+                raise DataError(
+                    f"line {number} of {path} is damaged; delete that line, and its "
+                    "structure is labelled again"
+                ) from error
+            if key in wanted:
+                known[key] = record
+    return known, n_bytes
 
 
 def _finish(
@@ -168,17 +191,16 @@ def _finish(
     out: Path,
     n_known: int,
 ) -> LabelReport:
-    labelled: list[Atoms] = []
     failed: list[tuple[int, str]] = []
-    for number, (atoms, key) in enumerate(zip(structures, keys, strict=True)):
-        found = known[key]
-        if "error" in found:
-            failed.append((number, str(found["error"])))
-        else:
-            labelled.append(_with_labels(atoms, found, choice))
-    if labelled:
-        with replacing(out) as new:
-            ase.io.write(new, labelled, format="extxyz")
+    with writing(out), replacing(out) as new, new.open("w", encoding="utf-8") as file:
+        for number, (atoms, key) in enumerate(zip(structures, keys, strict=True)):
+            found = known[key]
+            if "error" in found:
+                failed.append((number, str(found["error"])))
+            else:
+                file.write(extxyz_text(_with_labels(atoms, found, choice)))
+    if len(failed) == len(structures):
+        out.unlink()
     facts = [
         {
             "number": number,
@@ -189,10 +211,12 @@ def _finish(
     ]
     path = out.with_name(out.name + ".failed.json")
     if facts:
-        replace_text(path, json.dumps(facts, indent=1) + "\n")
+        save_text(path, json.dumps(facts, indent=1) + "\n")
     else:
         path.unlink(missing_ok=True)
-    return LabelReport(n_labelled=len(labelled), n_known=n_known, failed=tuple(failed))
+    return LabelReport(
+        n_labelled=len(structures) - len(failed), n_known=n_known, failed=tuple(failed)
+    )
 
 
 def _with_labels(
@@ -201,8 +225,10 @@ def _with_labels(
     new: Atoms = atoms.copy()
     new.calc = None
     new.set_constraint()
-    for key in ("energy", "forces", "stress"):
-        new.info.pop(key, None)
+    # Labels of another origin would mix with those of the calculator.
+    for store in (new.info, new.arrays):
+        for key in [key for key in store if _is_label(key)]:
+            del store[key]
     new.info["REF_energy"] = found["energy"]
     new.info["level_of_theory"] = choice.level_of_theory
     new.info["label_units"] = LABEL_UNITS
@@ -211,6 +237,11 @@ def _with_labels(
     if "forces" in found:
         new.arrays["REF_forces"] = _array(found["forces"])
     return new
+
+
+def _is_label(key: str) -> bool:
+    usual = (*ENERGY_KEYS, *FORCES_KEYS, *STRESS_KEYS)
+    return key in usual or "virial" in key.lower()
 
 
 def _array(values: Any) -> Float[np.ndarray, "atoms 3"]:

@@ -6,11 +6,15 @@ and on nothing else, so that any division of the work gives the same geometries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import multiprocessing
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator
 from ase.data import covalent_radii
 from ase.geometry import get_distances
 from ase.neighborlist import natural_cutoffs, neighbor_list
@@ -19,6 +23,12 @@ from scipy.sparse.csgraph import connected_components
 
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.units import FS, KB
+from jmp_train.data.calculators import (
+    ELECTRON_KEYS,
+    CalculatorChoice,
+    set_electrons,
+)
+from jmp_train.data.label_workers import end_with
 from jmp_train.data.sampling_settings import SamplingSettings
 
 TRIES = 50
@@ -29,15 +39,24 @@ BOND_FACTOR = 1.2
 """Atoms are bonded within this multiple of the sum of their covalent radii."""
 
 Maker = Callable[
-    [Atoms, SamplingSettings, np.random.Generator, Calculator | None], Iterator[Atoms]
+    [Atoms, SamplingSettings, np.random.Generator, CalculatorChoice | None],
+    Iterator[Atoms],
 ]
+Failed = Callable[[int, str], None]
+"""Called with the number of a structure and why it gave fewer geometries."""
+
+_Job = tuple[int, Atoms, SamplingSettings, CalculatorChoice | None]
+_AHEAD = 4
+"""Structures for each process that may wait to be written."""
 
 
 def sample_geometries(
-    structures: Iterable[Atoms],
+    structures: Sequence[Atoms],
     settings: SamplingSettings,
     *,
-    calculator: Calculator | None = None,
+    calculator: CalculatorChoice | None = None,
+    processes: int = 1,
+    on_failure: Failed | None = None,
 ) -> Iterator[Atoms]:
     """Yield new geometries of each structure, in order.
 
@@ -49,26 +68,78 @@ def sample_geometries(
         structures: Where to start from.
         settings: Kind and number of geometries.
         calculator: Forces of ``md``; other kinds need none.
+        processes: Structures that are worked on at the same time.
+        on_failure: Hears of a structure that gave fewer geometries than asked for,
+            after those that it gave; None: that is an error.
 
     Raises:
         ArgumentError: If ``md`` has no calculator.
-        DataError: If a structure has no bond to stretch or no cell to strain, or no
-            geometry without overlapping atoms is found.
+        DataError: If a structure has no bond to stretch or no cell to strain, no
+            geometry without overlapping atoms is found, or the calculator fails.
     """
-    if settings.kind == "md" and calculator is None:
-        raise ArgumentError("molecular dynamics needs a calculator (--calculator)")
-    for number, atoms in enumerate(structures):
-        generator = np.random.default_rng([settings.seed, number])
-        name = f"{atoms.get_chemical_formula()}-{number}"
-        group = str(atoms.info.get("group") or name)
-        made = MAKERS[settings.kind](_bare(atoms), settings, generator, calculator)
-        try:
-            for new in made:
-                new.info["group"] = group
-                new.info["origin"] = settings.kind
+    if settings.kind == "md":
+        if calculator is None:
+            raise ArgumentError("molecular dynamics needs a calculator (--calculator)")
+        calculator.build()  # a wrong one stops here, and not at every structure
+    jobs = (
+        (number, atoms, settings, calculator) for number, atoms in enumerate(structures)
+    )
+    n_processes = min(processes, len(structures))
+    results = map(_geometries, jobs) if n_processes <= 1 else _pooled(jobs, n_processes)
+    for number, found in enumerate(results):
+        for new in found:
+            if isinstance(new, Atoms):
                 yield new
-        except DataError as error:
-            raise DataError(f"structure {number}: {error}") from error
+            elif on_failure is None:
+                raise DataError(f"structure {number}: {new}")
+            else:
+                on_failure(number, new)
+
+
+def _geometries(job: _Job) -> Iterator[Atoms | str]:
+    """Yield the geometries of a structure and, if there are too few, why."""
+    number, atoms, settings, calculator = job
+    generator = np.random.default_rng([settings.seed, number])
+    name = f"{atoms.get_chemical_formula()}-{number}"
+    group = str(atoms.info.get("group") or name)
+    try:
+        bare = _bare(atoms)
+        for new in MAKERS[settings.kind](bare, settings, generator, calculator):
+            new.info["group"] = group
+            new.info["origin"] = settings.kind
+            yield new
+    except DataError as error:
+        yield str(error)
+
+
+def _all_geometries(job: _Job) -> list[Atoms | str]:
+    return list(_geometries(job))
+
+
+def _pooled(jobs: Iterator[_Job], processes: int) -> Iterator[list[Atoms | str]]:
+    """Yield what comes of jobs in order; few wait, so that memory is bounded."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    pool = ProcessPoolExecutor(
+        processes, mp_context=context, initializer=end_with, initargs=(theirs,)
+    )
+    try:
+        waiting: deque[Future[list[Atoms | str]]] = deque(
+            pool.submit(_all_geometries, job)
+            for job in islice(jobs, _AHEAD * processes)
+        )
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(_all_geometries, job) for job in islice(jobs, 1))
+    except BrokenProcessPool:
+        raise DataError(
+            "a process died while it made geometries, for lack of memory or because "
+            "the calculator crashed; run this again with fewer --processes"
+        ) from None
+    finally:
+        ours.close()
+        pool.shutdown(cancel_futures=True)
+        theirs.close()
 
 
 def _bare(atoms: Atoms) -> Atoms:
@@ -80,7 +151,7 @@ def _bare(atoms: Atoms) -> Atoms:
         pbc=atoms.pbc,
         tags=atoms.get_tags(),
     )
-    for key in ("charge", "spin"):
+    for key in ELECTRON_KEYS:
         if key in atoms.info:
             copy.info[key] = atoms.info[key]
     return copy
@@ -123,7 +194,7 @@ def _perturbed(
     atoms: Atoms,
     settings: SamplingSettings,
     generator: np.random.Generator,
-    _calculator: Calculator | None,
+    _calculator: CalculatorChoice | None,
 ) -> Iterator[Atoms]:
     def draw() -> Atoms:
         new: Atoms = atoms.copy()
@@ -139,7 +210,7 @@ def _stretched(
     atoms: Atoms,
     settings: SamplingSettings,
     generator: np.random.Generator,
-    _calculator: Calculator | None,
+    _calculator: CalculatorChoice | None,
 ) -> Iterator[Atoms]:
     bonds = _bonds(atoms)
     if not bonds:
@@ -170,7 +241,9 @@ def _bonds(atoms: Atoms) -> list[tuple[int, int, list[int]]]:
     cutoffs = natural_cutoffs(atoms, mult=BOND_FACTOR)
     first, second = neighbor_list("ij", atoms, cutoffs)
     ends = zip(first.tolist(), second.tolist(), strict=True)
-    pairs = sorted({(i, j) for i, j in ends if i < j})
+    times = Counter((i, j) for i, j in ends if i < j)
+    # a pair that is bonded through several images of the cell is held by the others
+    pairs = sorted(times)
     n = len(atoms)
     found = []
     for pair in pairs:
@@ -179,7 +252,7 @@ def _bonds(atoms: Atoms) -> list[tuple[int, int, list[int]]]:
         columns = [j for _, j in others]
         graph = coo_matrix((np.ones(len(others)), (rows, columns)), shape=(n, n))
         label = connected_components(graph, directed=False)[1]
-        if label[pair[0]] != label[pair[1]]:
+        if times[pair] == 1 and label[pair[0]] != label[pair[1]]:
             moved = np.flatnonzero(label == label[pair[1]]).tolist()
             found.append((*pair, moved))
     return found
@@ -189,7 +262,7 @@ def _strained(
     atoms: Atoms,
     settings: SamplingSettings,
     generator: np.random.Generator,
-    _calculator: Calculator | None,
+    _calculator: CalculatorChoice | None,
 ) -> Iterator[Atoms]:
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise DataError(
@@ -215,17 +288,23 @@ def _simulated(
     atoms: Atoms,
     settings: SamplingSettings,
     generator: np.random.Generator,
-    calculator: Calculator | None,
+    calculator: CalculatorChoice | None,
 ) -> Iterator[Atoms]:
     from ase.md.langevin import Langevin
 
+    if calculator is None:
+        raise ArgumentError("molecular dynamics needs a calculator (--calculator)")
+    atoms = atoms.copy()
+    set_electrons(atoms, calculator)
+    # A new one, because what a calculator remembers of the structure before changes
+    # forces in the last digits, and with them where dynamics leads.
+    potential = calculator.build()
     temperatures = settings.temperature_K
     per_run = -(-settings.n // len(temperatures))
     n_steps = max(1, round(settings.spacing_fs / settings.timestep_fs))
     left = settings.n
     for temperature in temperatures:
         moving = atoms.copy()
-        moving.calc = calculator
         spread = np.sqrt(moving.get_masses() * KB * temperature)[:, None]
         moving.set_momenta(spread * generator.normal(size=(len(moving), 3)))
         dynamics = Langevin(
@@ -237,7 +316,14 @@ def _simulated(
             rng=generator,
         )
         for frame in range(1, min(per_run, left) + 1):
-            dynamics.run(n_steps)
+            try:
+                moving.calc = potential
+                dynamics.run(n_steps)
+            except Exception as error:  # a calculator may raise anything
+                raise DataError(
+                    f"the calculator failed after {(frame - 1) * n_steps} steps or "
+                    f"more at {temperature:g} K: {type(error).__name__}: {error}"
+                ) from error
             is_finite = bool(np.isfinite(moving.positions).all())
             if not is_finite or overlap(moving) < settings.min_distance:
                 raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from jmp_calc.errors import ArgumentError, did_you_mean
@@ -47,11 +48,13 @@ class SamplingSettings:
                 "seed that is not negative"
             )
         for name in ("amplitude", "timestep_fs", "spacing_fs", "strain"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ArgumentError(
-                    f"{name} is {getattr(self, name)}; it must be positive"
+                    f"{name} is {getattr(self, name)}; it must be positive and finite"
                 )
-        if not self.temperature_K or min(self.temperature_K) <= 0:
+        if not self.temperature_K or not all(
+            0 < temperature < math.inf for temperature in self.temperature_K
+        ):
             raise ArgumentError(
                 f"temperature_K is {self.temperature_K}; give positive temperatures"
             )
