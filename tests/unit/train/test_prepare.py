@@ -25,6 +25,7 @@ from jmp_train.data.store import Store
 from jmp_train.data.tasks import TASKS
 from jmp_train.prepare import PreparedSet, PrepareProgress, prepare
 from jmp_train.prepare.part import PartJob, write_part
+from toys.sources import open_family, real
 from toys.toy_sources import TOY_FACTS, ToySource, toy_records
 from toys.training import statistics_of, toy_molecules
 
@@ -516,3 +517,24 @@ def test_a_missing_data_set_of_nano_says_what_the_root_must_hold(tmp_path) -> No
     with pytest.raises(DataError, match=r"there is no .*qm7x.*one folder per data set"):
         prepare(sources, tmp_path / "out", processes=1)
     assert not (tmp_path / "out" / "qm7x-train").exists()
+
+
+@pytest.mark.parametrize("is_empty", [False, True], ids=["cut off", "empty"])
+@pytest.mark.parametrize(
+    ("folder", "file", "task"),
+    [
+        ("3bpa", "train_300K.xyz", "wb97x"),
+        ("qm7x", "qm7x_250_small.npz", "qm7x"),
+        ("mlearn", "Cu_test.json.gz", "pbe"),
+        ("oc20_relaxations", "random1000100.traj", "oc20"),
+    ],
+)
+def test_a_damaged_file_of_nano_is_an_error(
+    tmp_path, folder, file, task, is_empty
+) -> None:
+    content = real(folder, file).read_bytes()
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / file).write_bytes(b"" if is_empty else content[:30_000])
+    sources = open_family("nano", tmp_path, variant=task)
+    with pytest.raises(DataError, match=f"{folder}.*(cut off|is empty)"):
+        prepare(sources, tmp_path / "out", **DEFAULTS)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import ase.io
+import ase
 import numpy as np
 
 from jmp_calc.errors import DataError
+from jmp_train.data.layouts import ase_files
 from jmp_train.data.sample import Sample, molecule_sample
 
 
@@ -25,9 +26,9 @@ def read_frames(
         forces_key: Name of the force column; frames without it have no forces.
 
     Raises:
-        DataError: If a frame has no energy.
+        DataError: If the file is empty or damaged, or a frame has no energy.
     """
-    for index, atoms in enumerate(ase.io.iread(path, ":", format="extxyz")):
+    for index, atoms in enumerate(ase_files.read_frames(path)):
         results = atoms.calc.results if atoms.calc is not None else {}
         if "energy" not in results:
             raise DataError(

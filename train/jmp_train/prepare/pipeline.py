@@ -321,6 +321,8 @@ def _named_faults(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # of a reader, not of the system
+            raise
         raise DataError(
             f"cannot go on with {error.filename or out} "
             f"({error.strerror or error}); check that there is space left and that "

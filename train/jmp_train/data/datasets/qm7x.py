@@ -17,7 +17,9 @@ def read(root: Path) -> Iterator[Sample]:
     Args:
         root: Data root.
     """
-    with np.load(find_file(root, "qm7x", "qm7x_250_small.npz")) as file:
+    path = find_file(root, "qm7x", "qm7x_250_small.npz")
+    # numpy leaves a file that it cannot read open
+    with path.open("rb") as content, np.load(content) as file:
         padded, energy = file["z"], file["E"][:, 0]
         positions, forces = file["R"], file["F"]
     for index, row in enumerate(padded):

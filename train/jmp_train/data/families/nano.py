@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jmp_calc.errors import ArgumentError, did_you_mean
+from jmp_calc.errors import ArgumentError, DataError, did_you_mean
 from jmp_train.data.datasets import DATASETS
 from jmp_train.data.exclusion import excluded_molecule, exclusion_reason
+from jmp_train.data.layouts.ase_files import FAULTS
+from jmp_train.data.sample import Sample
 from jmp_train.data.source import (
     FamilyInfo,
     FamilyOptions,
@@ -52,15 +54,25 @@ class NanoSource:
             part: One of :meth:`parts`.
 
         Raises:
-            DataError: If a file is absent or damaged.
+            DataError: If a file is absent, empty or damaged.
         """
-        for index, sample in enumerate(DATASETS[part].read(self.root)):
+        for index, sample in enumerate(self._samples(part)):
             molecule = excluded_molecule(sample)
             if molecule is None:
                 yield Record(sample=sample, split=None)
             else:
                 where = f"{part}/{sample.group}/{index}"
                 yield Skipped(where=where, reason=exclusion_reason(molecule))
+
+    def _samples(self, part: str) -> Iterator[Sample]:
+        try:
+            yield from DATASETS[part].read(self.root)
+        except FAULTS as error:
+            raise DataError(
+                f"data set {part!r} in {self.root / DATASETS[part].folder} cannot be "
+                f"read ({type(error).__name__}: {error}); a file is cut off or "
+                "damaged, so fetch it again"
+            ) from error
 
 
 def open_nano(source: Path, options: FamilyOptions) -> list[Source]:

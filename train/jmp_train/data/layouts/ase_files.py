@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import struct
 import tarfile
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,9 +46,7 @@ _OWN_ARRAYS = (
     "initial_magmoms",
     "initial_charges",
 )
-# What the readers of ASE raise when a file is damaged; InputError and ParseError are
-# not related to each other.
-_FAULTS = (
+FAULTS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -67,8 +66,11 @@ _FAULTS = (
     sqlite3.Error,
     struct.error,
     tarfile.TarError,
+    zipfile.BadZipFile,
     zlib.error,
 )
+"""What readers, those of ASE above all, raise when a file is damaged; InputError and
+ParseError are not related to each other."""
 
 
 def find_files(sources: Sequence[Path]) -> list[Path]:
@@ -126,7 +128,7 @@ def read_frames(path: Path, frames: slice = slice(None)) -> Iterator[Atoms]:
         for atoms in _frames(path, frames):
             yield atoms
             index += 1
-    except _FAULTS as error:
+    except FAULTS as error:
         raise DataError(
             f"frame {index} of {path} cannot be read "
             f"({type(error).__name__}: {error}); the file is cut off, damaged, or not "
