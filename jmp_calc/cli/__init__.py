@@ -37,7 +37,14 @@ Verbs = dict[str, tuple[str, str]]
 VERBS: Verbs = {
     "run": ("jmp_calc.cli.run:run", "Molecular dynamics from a structure file."),
     "relax": ("jmp_calc.cli.relax:relax", "Relax atoms and cells of structures."),
+    "energy": ("jmp_calc.cli.energy:energy", "Energies and forces of whole files."),
+    "eos": ("jmp_calc.cli.eos:eos", "Equation of state, bulk modulus."),
+    "phonons": ("jmp_calc.cli.phonons:phonons", "Phonons of crystals (phonopy)."),
     "predict": ("jmp_calc.cli.predict:predict", "Properties of structures, as table."),
+    "analyze": (
+        "jmp_calc.cli.analyze:analyze",
+        "A report on trajectories.",
+    ),
     "models": ("jmp_calc.cli.models:models", "List, download and check weights."),
 }
 """Verb -> where its command is (module:function), and its line in the help."""

@@ -185,6 +185,7 @@ def _checked(
 
 
 def _refusal(error: Exception) -> UnsupportedSystemError:
-    if isinstance(error, UnsupportedSystemError):
-        return UnsupportedSystemError(str(error))
-    return UnsupportedSystemError(str(error) or type(error).__name__)
+    refusal = UnsupportedSystemError(str(error) or type(error).__name__)
+    # without the frames of the traceback, which hold what was computed
+    refusal.__cause__ = error.with_traceback(None)
+    return refusal
