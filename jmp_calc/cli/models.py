@@ -32,6 +32,8 @@ def models(context: click.Context) -> None:
     """List the named models, or show, download and check one.
 
     Without a command: the list.
+
+    Example: jmp-md models
     """
     if context.invoked_subcommand is None:
         _print_list()
@@ -46,6 +48,8 @@ def show(model: str) -> None:
     """Show what a model is for: its heads, their theory, elements and rules.
 
     NAME is one of 'jmp-md models'; PATH is a weights file.
+
+    Example: jmp-md models show jmp-nano
     """
     from jmp_calc.cli.model_sheet import print_sheet
 
@@ -68,7 +72,10 @@ def show(model: str) -> None:
     "--offline", is_flag=True, help="Open no connection: only check what is there."
 )
 def download(name: str, *, offline: bool) -> None:
-    """Download the weights of the model NAME, going on where it was interrupted."""
+    """Download the weights of the model NAME, going on where it was interrupted.
+
+    Example: jmp-md models download jmp-small
+    """
     entry = find_pretrained(name)
     state = presence(entry)
     if not (state.is_present or entry.is_bundled or offline):
@@ -94,7 +101,10 @@ def download(name: str, *, offline: bool) -> None:
 @models.command(name="verify", short_help="Compare the hash of downloaded weights.")
 @click.argument("name")
 def verify_command(name: str) -> None:
-    """Read the weights of the model NAME in full and compare their hash."""
+    """Read the weights of the model NAME in full and compare their hash.
+
+    Example: jmp-md models verify jmp-small
+    """
     entry = find_pretrained(name)
     if entry.is_bundled:
         from jmp_calc.pretrained.loading import load_model
@@ -111,7 +121,10 @@ def verify_command(name: str) -> None:
 @models.command(short_help="Print where the weights are or will be.")
 @click.argument("name")
 def path(name: str) -> None:
-    """Print where the weights of the model NAME are, or go once downloaded."""
+    """Print where the weights of the model NAME are, or go once downloaded.
+
+    Example: jmp-md models path jmp-small
+    """
     entry = find_pretrained(name)
     state = presence(entry)
     print(state.path)

@@ -74,6 +74,9 @@ def fit_references(
     format that ASE reads. Fitted is, by least squares over all structures, what the
     labels have more than the model; the new file has these references in place of any
     old ones.
+
+    Example: jmp-md models fit-references jmp-small labelled.xyz --head ani1x --out
+    absolute.safetensors
     """
     _check_out(out, overwrite=overwrite)
     frames = read_frames(file)

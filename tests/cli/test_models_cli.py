@@ -409,3 +409,11 @@ def test_a_wrong_file_is_an_error(capsys, weights, tmp_path, file, message):
     (tmp_path / "text.xyz").write_text("not\nstructures\n")
     assert models("fit-references", weights, file, "--out", "new.safetensors") == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "verb", [(), ("show",), ("download",), ("verify",), ("path",), ("fit-references",)]
+)
+def test_every_verb_has_help_with_an_example(verb, capsys) -> None:
+    assert main(["models", *verb, "--help"]) == 0
+    assert f"Example: jmp-md {' '.join(['models', *verb])}" in capsys.readouterr().out
