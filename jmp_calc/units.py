@@ -15,12 +15,18 @@ GPA = float(_ase.GPa)
 """One gigapascal in eV/angstrom^3."""
 KB = float(_ase.kB)
 """Boltzmann constant, eV/K."""
+PER_CM_PER_THZ = 1e10 / float(_ase._c)
+"""Wavenumber of one terahertz, 1/cm."""
 HARTREE = float(_ase.Hartree)
 """One hartree in eV."""
 BOHR = float(_ase.Bohr)
 """One bohr in angstrom."""
 KCAL_PER_MOL = float(_ase.kcal / _ase.mol)
 """One kcal/mol in eV."""
+KJ_PER_MOL = float(_ase.kJ / _ase.mol)
+"""One kJ/mol in eV."""
+GAS_CONSTANT = 1000 * KB / KJ_PER_MOL
+"""Gas constant, J/K/mol."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

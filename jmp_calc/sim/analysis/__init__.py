@@ -1,0 +1,1 @@
+"""What trajectories say: structure, diffusion, vibrations, drift and stability."""

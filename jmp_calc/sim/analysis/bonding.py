@@ -1,0 +1,196 @@
+"""Collects frames for bond lengths, angles and stability."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+
+from jmp_calc.sim.analysis.bonds import (
+    ANGLE_BIN_DEGREES,
+    LENGTH_BIN_A,
+    LONGEST_A,
+    BondFollower,
+    KindHistogram,
+)
+from jmp_calc.sim.analysis.sections import Fact, Section
+from jmp_calc.sim.analysis.settings import AnalysisSettings
+from jmp_calc.sim.trajectories.frames import FrameFile
+
+
+class Bonding:
+    """Collector of bonds.
+
+    Args:
+        first: First frame, whose bonds are followed.
+        settings: Of the analysis.
+    """
+
+    def __init__(self, first: Atoms, settings: AnalysisSettings) -> None:
+        self._settings = settings
+        self._bonds = BondFollower(first)
+        self._notes: list[str] = []
+        self._lengths = KindHistogram(self._bonds.kinds, LENGTH_BIN_A, LONGEST_A)
+        self._angles = KindHistogram(self._bonds.angle_kinds, ANGLE_BIN_DEGREES, 180.0)
+        self._equilibrium = self._bonds.first_lengths
+        self._reference: KindHistogram | None = None
+        if settings.reference is not None and len(self._bonds.atoms):
+            self._read_reference(first)
+        self._stretches: list[float] = []
+        self._times: list[float] = []
+        self._largest = 0.0
+        self._worst = ""
+        self._broken: str | None = None
+
+    def add(self, atoms: Atoms, when: float, unit: str, *, is_averaged: bool) -> None:
+        """Take in one frame.
+
+        Args:
+            atoms: The frame.
+            when: Its time, or its number if that is unknown.
+            unit: ``ps`` or ``frame``.
+            is_averaged: Whether averages use it; stability does anyway.
+        """
+        if len(self._bonds.atoms) == 0:
+            return
+        lengths = self._bonds.lengths(atoms)
+        if is_averaged:
+            self._lengths.add(lengths)
+            self._angles.add(self._bonds.angles())
+        stretch = lengths / self._equilibrium
+        worst = int(np.argmax(stretch))
+        self._stretches.append(float(stretch[worst]))
+        self._times.append(when)
+        label = (
+            f"{self._bonds.labels[worst]}, {lengths[worst]:.2f} Å instead of "
+            f"{self._equilibrium[worst]:.2f} Å"
+        )
+        place = f"{when:g} ps" if unit == "ps" else f"frame {when:g}"
+        if stretch[worst] > self._largest:
+            self._largest = float(stretch[worst])
+            self._worst = f"{label}, at {place}"
+        if self._broken is None and stretch[worst] > self._settings.max_bond_stretch:
+            self._broken = f"{place} ({label})"
+
+    def sections(self, unit: str) -> list[Section]:
+        """Return bond lengths, angles and stability.
+
+        Args:
+            unit: Of the times given, ``ps`` or ``frame``.
+        """
+        if len(self._bonds.atoms) == 0:
+            note = (
+                "no two atoms of the first frame are closer than 1.2 times the sum of "
+                "their covalent radii"
+            )
+            return [
+                Section(key="bonds", title="Bonds", about=_ABOUT_BONDS, notes=(note,))
+            ]
+        found = [self._stability(unit), self._bond_section()]
+        if len(self._angles.names):
+            found.append(self._angle_section())
+        return found
+
+    def _stability(self, unit: str) -> Section:
+        limit = self._settings.max_bond_stretch
+        facts = [
+            Fact(name="bonds followed", value=len(self._bonds.atoms)),
+            Fact(name="stable to the end", value=self._broken is None),
+            Fact(name="largest bond stretch", value=self._largest, unit="times"),
+            Fact(name="where", value=self._worst),
+        ]
+        if self._broken is not None:
+            facts.append(Fact(name=f"first above {limit:g} times", value=self._broken))
+        return Section(
+            key="stability",
+            title="Stability of the bonds",
+            about="The longest bond of each frame, as a multiple of its equilibrium "
+            "length ("
+            + ("mean of the reference" if self._reference else "first frame")
+            + f"). Above {limit:g} a bond counts as broken.",
+            facts=tuple(facts),
+            columns={
+                f"time_{unit}" if unit == "ps" else "frame": np.array(self._times),
+                "largest_stretch": np.array(self._stretches),
+            },
+            notes=tuple(self._notes),
+            marks={"limit": limit},
+        )
+
+    def _bond_section(self) -> Section:
+        columns = {"length_A": self._lengths.middles}
+        columns |= {
+            f"{kind}_per_A": curve for kind, curve in self._lengths.densities().items()
+        }
+        facts = []
+        means = {} if self._reference is None else self._reference.moments()
+        if self._reference is not None:
+            columns |= {
+                f"reference_{kind}_per_A": curve
+                for kind, curve in self._reference.densities().items()
+            }
+        for kind, (mean, spread) in self._lengths.moments().items():
+            text = f"{mean:.4f} Å, spread {spread:.4f} Å"
+            if kind in means:
+                text += f" (reference {means[kind][0]:.4f} and {means[kind][1]:.4f})"
+            facts.append(Fact(name=f"{kind}, mean", value=text))
+        return Section(
+            key="bonds",
+            title="Bond lengths",
+            about=_ABOUT_BONDS,
+            facts=tuple(facts),
+            columns=_trimmed(columns),
+        )
+
+    def _angle_section(self) -> Section:
+        columns = {"angle_degrees": self._angles.middles}
+        columns |= {
+            f"{kind}_per_degree": curve
+            for kind, curve in self._angles.densities().items()
+        }
+        return Section(
+            key="angles",
+            title="Bond angles",
+            about="Angles between bonds that share an atom (in the middle); the "
+            "integral of each curve is 1.",
+            facts=tuple(
+                Fact(name=f"{kind}, mean", value=f"{mean:.2f}°, spread {spread:.2f}°")
+                for kind, (mean, spread) in self._angles.moments().items()
+            ),
+            columns=_trimmed(columns),
+        )
+
+    def _read_reference(self, first: Atoms) -> None:
+        path = self._settings.reference
+        assert path is not None
+        follower = BondFollower(first)
+        histogram = KindHistogram(follower.kinds, LENGTH_BIN_A, LONGEST_A)
+        total, n_frames = np.zeros(len(follower.atoms)), 0
+        for _, frame in FrameFile(path=path):
+            if not np.array_equal(frame.numbers, first.numbers):
+                self._notes.append(
+                    "the atoms of the reference are in another order, so bonds are "
+                    "compared with the first frame"
+                )
+                return
+            lengths = follower.lengths(frame)
+            histogram.add(lengths)
+            total += lengths
+            n_frames += 1
+        self._equilibrium = total / n_frames
+        self._reference = histogram
+
+
+def _trimmed(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Leave out the empty bins before and after all curves, but for five."""
+    _, *curves = columns.values()
+    filled = np.flatnonzero(np.any(np.array(curves) > 0, axis=0))
+    if len(filled) == 0:
+        return columns
+    kept = slice(max(0, int(filled[0]) - 5), int(filled[-1]) + 6)
+    return {name: curve[kept] for name, curve in columns.items()}
+
+
+_ABOUT_BONDS = (
+    "Lengths of the bonds of the first frame (atoms closer than 1.2 times the sum of "
+    "their covalent radii); the integral of each curve is 1."
+)

@@ -1,0 +1,163 @@
+"""Collects frames for g(r) or h(r), and compares with a reference."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+
+from jmp_calc.errors import ArgumentError
+from jmp_calc.sim.analysis.distances import (
+    DistanceCounts,
+    cell_heights,
+    choose_r_max,
+    distance_between,
+    is_same_system,
+)
+from jmp_calc.sim.analysis.sections import Fact, Section
+from jmp_calc.sim.analysis.settings import AnalysisSettings
+from jmp_calc.sim.trajectories.frames import FrameFile
+
+
+class Structure:
+    """Collector of distances.
+
+    Args:
+        first: First frame.
+        settings: Of the analysis.
+    """
+
+    def __init__(self, first: Atoms, settings: AnalysisSettings) -> None:
+        self._first = first
+        self._settings = settings
+        self._counts = DistanceCounts(first, choose_r_max(first, settings), settings)
+
+    def add(self, atoms: Atoms) -> None:
+        """Take in one frame.
+
+        Args:
+            atoms: The frame.
+        """
+        self._counts.add(atoms)
+
+    def sections(self) -> list[Section]:
+        """Return the curve, and what the reference says to it."""
+        counts = self._counts
+        symbol = "g" if counts.is_rdf else "h"
+        unit = "" if counts.is_rdf else "_per_A"
+        columns = {"r_A": counts.r}
+        for pair, curve in counts.curves().items():
+            columns[f"{symbol}_{pair}{unit}"] = curve
+        for pair, error in counts.errors().items():
+            columns[f"error_{pair}{unit}"] = error
+        facts = [
+            Fact(name="frames averaged", value=counts.n_frames),
+            Fact(name="bin width", value=counts.bin_width, unit="Å"),
+            *self._first_peaks(),
+        ]
+        notes = self._notes()
+        if self._settings.reference is not None:
+            reference = self._read_reference()
+            for pair, curve in reference.curves().items():
+                columns[f"reference_{pair}{unit}"] = curve
+            facts += self._compared(reference)
+        return [
+            Section(
+                key="rdf" if counts.is_rdf else "distances",
+                title="Radial distribution function g(r)"
+                if counts.is_rdf
+                else "Distribution of interatomic distances h(r)",
+                about=_ABOUT_RDF if counts.is_rdf else _ABOUT_DISTANCES,
+                facts=tuple(facts),
+                columns=columns,
+                notes=tuple(notes),
+            )
+        ]
+
+    def _first_peaks(self) -> list[Fact]:
+        counts, facts = self._counts, []
+        for pair, curve in counts.curves().items():
+            place = int(np.argmax(curve))
+            if curve[place] > 0:
+                facts.append(
+                    Fact(
+                        name=f"highest peak, {pair}",
+                        value=f"{curve[place]:.3g} at {counts.r[place]:.2f} Å",
+                    )
+                )
+        return facts
+
+    def _notes(self) -> list[str]:
+        first, r_max = self._first, self._counts.r_max
+        if not first.pbc.any():
+            return []
+        notes = []
+        half = 0.5 * float(cell_heights(first).min())
+        if r_max > half:
+            notes.append(
+                f"beyond {half:.2f} Å, half the cell, the curve shows periodic images "
+                "of the same atoms: normalised correctly, but not independent"
+            )
+        if not self._counts.is_rdf:
+            notes.append(
+                "the system is not periodic in all directions and has no density, so "
+                f"distances up to {r_max:g} Å are shown as they are"
+            )
+        return notes
+
+    def _read_reference(self) -> DistanceCounts:
+        path = self._settings.reference
+        assert path is not None
+        counts = DistanceCounts(self._first, self._counts.r_max, self._settings)
+        for number, frame in FrameFile(path=path):
+            if number == 0 and not is_same_system(frame, self._first):
+                raise ArgumentError(
+                    f"--reference {path} is of {frame.get_chemical_formula()} "
+                    f"(periodic: {list(map(bool, frame.pbc))}) and the trajectory of "
+                    f"{self._first.get_chemical_formula()} (periodic: "
+                    f"{list(map(bool, self._first.pbc))}); give one of the same system"
+                )
+            # elements are told apart by place
+            order = np.argsort(frame.numbers, kind="stable")
+            mine = np.argsort(self._first.numbers, kind="stable")
+            sorted_frame = frame.copy()
+            sorted_frame.positions[mine] = frame.positions[order]
+            sorted_frame.numbers = self._first.numbers
+            counts.add(sorted_frame)
+        return counts
+
+    def _compared(self, reference: DistanceCounts) -> list[Fact]:
+        counts, width = self._counts, self._counts.bin_width
+        symbol, unit = ("g(r)", "Å") if counts.is_rdf else ("h(r)", "")
+        mine, theirs = counts.curves(), reference.curves()
+        facts = [
+            Fact(
+                name=f"MAE of {symbol} against the reference, {pair}",
+                value=distance_between(mine[pair], theirs[pair], width),
+                unit=unit,
+            )
+            for pair in mine
+        ]
+        for name, source in (("the reference", reference), ("this trajectory", counts)):
+            if (halves := source.halves()) is not None:
+                facts.append(
+                    Fact(
+                        name=f"the same between the halves of {name}, total",
+                        value=distance_between(
+                            halves[0]["total"], halves[1]["total"], width
+                        ),
+                        unit=unit,
+                    )
+                )
+        facts.append(Fact(name="frames of the reference", value=reference.n_frames))
+        return facts
+
+
+_ABOUT_RDF = (
+    "Density of neighbours at distance r over the mean density; 1 without correlation. "
+    "Shaded: standard error from blocks of frames. MAE: integral of |g - g_reference|."
+)
+_ABOUT_DISTANCES = (
+    "Distribution of the distances between all pairs of atoms; its integral is 1. "
+    "Shaded: standard error from blocks of frames. MAE: integral of |h - h_reference| "
+    "over r, from 0 (the same) to 2 (no overlap), as in Fu et al., arXiv:2210.07237."
+)

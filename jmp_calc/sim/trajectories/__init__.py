@@ -1,0 +1,1 @@
+"""Trajectories on disk: H5MD files, and frames of any file one after another."""

@@ -1,0 +1,423 @@
+"""Trajectories in H5MD files (HDF5 for molecular data), by h5py.
+
+Source:
+    H5MD specification, version 1.1 (https://www.nongnu.org/h5md), with its module
+    "units"; de Buyl, Colberg and Hoefling, Comput. Phys. Commun. 185, 1546 (2014).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+
+from jmp_calc.errors import ArgumentError, DataError
+from jmp_calc.sim.output import check_new, writing
+from jmp_calc.sim.trajectories.journal import JournaledFile, journal_of
+from jmp_calc.units import FS
+from jmp_calc.versions import installed_versions
+
+ENDINGS = (".h5", ".h5md", ".hdf5")
+"""Endings of H5MD files."""
+PS = 1000.0 * FS
+"""One picosecond in ASE time units."""
+CHUNK_BYTES = 8192
+"""Size of what HDF5 stores together: small, because each frame rewrites one chunk."""
+
+UNITS: Mapping[str, float] = {
+    "": 1.0,
+    "Ang": 1.0,
+    "Angstrom": 1.0,
+    "angstrom": 1.0,
+    "A": 1.0,
+    "nm": 10.0,
+    "pm": 0.01,
+    "ps": 1.0,
+    "fs": 0.001,
+    "ns": 1000.0,
+    "Ang ps-1": 1.0,
+    "Angstrom ps-1": 1.0,
+    "nm ps-1": 10.0,
+    "Ang fs-1": 1000.0,
+    "eV": 1.0,
+    "eV Ang-1": 1.0,
+}
+"""Units of foreign files in those used here: angstrom, ps, eV and what they give."""
+
+
+def require_h5py() -> None:
+    """Check that H5MD files can be read and written.
+
+    Raises:
+        ArgumentError: If h5py is not installed.
+    """
+    if find_spec("h5py") is None:
+        raise ArgumentError(
+            "H5MD files need h5py, which is not installed; run: pip install "
+            "'jmp-calc[h5md]'"
+        )
+
+
+class H5MDWriter:
+    """Appends frames to an H5MD file; each is there in full after ``write``.
+
+    Positions, velocities and forces are in ``particles/all``; energies (and stress) in
+    ``observables``. What the first frame has decides what is stored. If the process is
+    killed, frames written before stay readable and none is seen in part.
+
+    Args:
+        path: The file.
+        overwrite: Whether an existing file may be replaced.
+        keep_frames: Go on with an existing file after its first frames; later ones are
+            dropped. None: make a new file.
+
+    Raises:
+        ArgumentError: If the file exists and may not be replaced, or h5py is missing.
+        DataError: If it cannot be written, or has fewer frames.
+    """
+
+    n_bytes = 0
+
+    def __init__(
+        self, path: Path, *, overwrite: bool = False, keep_frames: int | None = None
+    ) -> None:
+        require_h5py()
+        import h5py
+
+        self.path = path
+        self.n_frames = keep_frames or 0
+        is_new = keep_frames is None
+        if is_new:
+            check_new([path], overwrite=overwrite)
+        with writing(path):
+            self._raw = JournaledFile(path, "w" if is_new else "r+")
+            try:
+                self._file = h5py.File(self._raw, "w" if is_new else "r+")
+            except OSError as error:
+                self._raw.close()
+                raise DataError(
+                    f"cannot go on with {path}: {error}; start a new run"
+                ) from error
+            if is_new:
+                self._write_head()
+            else:
+                self._keep(self.n_frames)
+            self._commit()
+
+    def write(self, frame: Atoms) -> None:
+        """Append one frame with its results.
+
+        Args:
+            frame: Its ``info`` may have ``step`` and ``time_ps``; without them frames
+                are counted, and have no time.
+
+        Raises:
+            DataError: If it cannot be written.
+        """
+        values = _values_of(frame)
+        with writing(self.path):
+            if "particles" not in self._file:
+                self._make(frame, values)
+            number = self.n_frames
+            clock = {"step": frame.info.get("step", number)}
+            if "time" in self._clock:
+                clock["time"] = frame.info["time_ps"]
+            for name, value in clock.items():
+                _append(self._clock[name], number, value)
+            for name in self._stored():
+                if name not in values:
+                    raise DataError(
+                        f"frame {number} has no {name.split('/')[-1]}, which earlier "
+                        f"frames of {self.path} have"
+                    )
+                _append(self._file[name]["value"], number, values[name])
+            self._commit()
+        self.n_frames += 1
+
+    def close(self) -> None:
+        """Close the file; a frame that was cut off is dropped."""
+        try:
+            # HDF5 writes its last words to memory, where they are forgotten
+            self._file.close()
+        finally:
+            self._raw.close()
+
+    @property
+    def _clock(self) -> Any:
+        return self._file["particles/all/position"]
+
+    def _stored(self) -> list[str]:
+        found = []
+        for group in ("particles/all", "observables"):
+            found += [
+                f"{group}/{name}"
+                for name, item in self._file.get(group, {}).items()
+                if "value" in item
+            ]
+        edges = self._file["particles/all/box/edges"]
+        return [*found, "particles/all/box/edges"] if "value" in edges else found
+
+    def _commit(self) -> None:
+        self._file.flush()
+        self._raw.commit()
+
+    def _write_head(self) -> None:
+        head = self._file.create_group("h5md")
+        head.attrs["version"] = [1, 1]
+        head.create_group("author").attrs["name"] = np.bytes_("unknown")
+        creator = head.create_group("creator")
+        creator.attrs["name"] = np.bytes_("jmp-calc")
+        version = installed_versions(["jmp-calc"]).get("jmp-calc", "unknown")
+        creator.attrs["version"] = np.bytes_(version)
+        units = head.create_group("modules/units")
+        units.attrs["version"] = [1, 0]
+        units.attrs["system"] = np.bytes_("SI")
+
+    def _make(self, frame: Atoms, values: Mapping[str, np.ndarray]) -> None:
+        particles = self._file.create_group("particles/all")
+        particles["species"] = frame.numbers.astype("i4")
+        particles["mass"] = frame.get_masses()
+        particles["mass"].attrs["unit"] = np.bytes_("u")
+        box = particles.create_group("box")
+        box.attrs["dimension"] = 3
+        box.attrs["boundary"] = np.array(
+            [b"periodic" if is_on else b"none" for is_on in frame.pbc]
+        )
+        fixed = _fixed(frame)
+        if len(fixed):
+            self._file["parameters/fixed_atoms"] = fixed
+        position = particles.create_group("position")
+        _make_series(position, "step", np.int64(0), "")
+        if "time_ps" in frame.info:
+            _make_series(position, "time", np.float64(0), "ps")
+        for name, value in values.items():
+            group = self._file.require_group(name)
+            _make_series(group, "value", value, _UNIT_OF.get(name.split("/")[-1], ""))
+            for clock in ("step", "time"):
+                if clock in position and clock not in group:
+                    group[clock] = position[clock]
+
+    def _keep(self, number: int) -> None:
+        if number == 0 and "particles" not in self._file:
+            return
+        found = 0 if "particles" not in self._file else len(self._clock["step"])
+        if found < number:
+            raise DataError(
+                f"{self.path} has {found} frames and should have {number}; it was "
+                "changed since the run stopped: start a new run from the last frame"
+            )
+        series = [self._clock[name] for name in ("step", "time") if name in self._clock]
+        series += [self._file[name]["value"] for name in self._stored()]
+        for dataset in series:
+            dataset.resize(number, axis=0)
+
+
+_UNIT_OF = {
+    "position": "Ang",
+    "velocity": "Ang ps-1",
+    "force": "eV Ang-1",
+    "edges": "Ang",
+    "potential_energy": "eV",
+    "kinetic_energy": "eV",
+    "stress": "eV Ang-3",
+}
+
+
+def _values_of(frame: Atoms) -> dict[str, np.ndarray]:
+    """Return what is stored of a frame, by the name of its element."""
+    found = {
+        "particles/all/position": frame.positions,
+        "particles/all/box/edges": np.array(frame.cell),
+    }
+    if frame.has("momenta"):
+        found["particles/all/velocity"] = frame.get_velocities() * PS
+        found["observables/kinetic_energy"] = np.float64(frame.get_kinetic_energy())
+    results = getattr(frame.calc, "results", {})
+    if "forces" in results:
+        found["particles/all/force"] = results["forces"]
+    if "energy" in results:
+        found["observables/potential_energy"] = np.float64(results["energy"])
+    if "stress" in results:
+        found["observables/stress"] = results["stress"]
+    return found
+
+
+def _fixed(frame: Atoms) -> np.ndarray:
+    indices = [c.index for c in frame.constraints if isinstance(c, FixAtoms)]
+    return np.concatenate(indices) if indices else np.zeros(0, dtype=int)
+
+
+def _make_series(group: Any, name: str, value: Any, unit: str) -> None:
+    value = np.asarray(value)
+    rows = max(1, CHUNK_BYTES // max(1, value.nbytes))
+    dataset = group.create_dataset(
+        name,
+        shape=(0, *value.shape),
+        maxshape=(None, *value.shape),
+        chunks=(rows, *value.shape),
+        dtype=value.dtype if value.dtype.kind == "i" else "f8",
+    )
+    if unit:
+        dataset.attrs["unit"] = np.bytes_(unit)
+
+
+def _append(dataset: Any, number: int, value: Any) -> None:
+    dataset.resize(number + 1, axis=0)
+    dataset[number] = value
+
+
+class H5MDFrames:
+    """Frames of an H5MD file, read one by one; a context manager.
+
+    Foreign files are read if their species are atomic numbers. Units that are not told
+    are taken for angstrom and ps.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ArgumentError: If h5py is missing.
+        DataError: If it is no H5MD file, or says no elements or units known here.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require_h5py()
+        import h5py
+
+        self.path = path
+        try:
+            if journal_of(path).exists():
+                # a run that was killed while it wrote a frame: see it as complete
+                self._file = h5py.File(JournaledFile(path, "r"), "r")
+            else:
+                self._file = h5py.File(path, "r", locking=False)
+        except OSError as error:
+            raise DataError(f"cannot read {path} as an H5MD file: {error}") from error
+        try:
+            self._open()
+        except (KeyError, AttributeError, TypeError) as error:
+            self._file.close()
+            raise DataError(
+                f"{path} does not follow the H5MD specification ({error}); it needs "
+                "particles/NAME with position, box and species"
+            ) from error
+        except DataError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> H5MDFrames:
+        """Give the frames."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __len__(self) -> int:
+        """Return the number of complete frames."""
+        return self._n_frames
+
+    def __iter__(self) -> Iterator[Atoms]:
+        """Go through all frames."""
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> Atoms:
+        """Return one frame, with step, time and results where the file has them.
+
+        Args:
+            number: From 0.
+        """
+        frame = Atoms(
+            numbers=self._numbers,
+            positions=self._read(self._group["position"], number),
+            cell=self._edges(number),
+            pbc=self._pbc,
+        )
+        if "mass" in self._group and not hasattr(self._group["mass"], "keys"):
+            frame.set_masses(self._group["mass"][()])
+        if "velocity" in self._group:
+            frame.set_velocities(self._read(self._group["velocity"], number) / PS)
+        if len(self._fixed):
+            frame.set_constraint(FixAtoms(self._fixed))
+        position = self._group["position"]
+        frame.info["step"] = int(_clock_at(position["step"], number))
+        if "time" in position:
+            scale = self._factor(position["time"])
+            frame.info["time_ps"] = float(_clock_at(position["time"], number)) * scale
+        results = {}
+        if "force" in self._group:
+            results["forces"] = self._read(self._group["force"], number)
+        observables = self._file.get("observables", {})
+        if "potential_energy" in observables:
+            energy = self._read(observables["potential_energy"], number)
+            results["energy"] = float(energy)
+        if results:
+            frame.calc = SinglePointCalculator(frame, **results)
+        return frame
+
+    def _open(self) -> None:
+        groups = self._file["particles"]
+        self._group = groups["all" if "all" in groups else next(iter(groups))]
+        if "position" not in self._group or "species" not in self._group:
+            raise DataError(
+                f"{self.path} has no positions or no species in {self._group.name}; "
+                "write species as atomic numbers"
+            )
+        species = self._group["species"]
+        numbers = species["value"][0] if hasattr(species, "keys") else species[()]
+        if len(numbers) == 0 or numbers.min() < 1 or numbers.max() > 118:
+            raise DataError(
+                f"the species in {self.path} are not atomic numbers (1 to 118), so the "
+                "elements are unknown; write species as atomic numbers"
+            )
+        self._numbers = np.asarray(numbers, dtype=int)
+        self._n_frames = len(self._group["position"]["value"])
+        boundary = self._group["box"].attrs["boundary"]
+        self._pbc = [_text(word) == "periodic" for word in np.atleast_1d(boundary)]
+        fixed = self._file.get("parameters/fixed_atoms")
+        self._fixed = np.zeros(0, dtype=int) if fixed is None else fixed[()]
+
+    def _edges(self, number: int) -> np.ndarray:
+        box = self._group["box"]
+        if "edges" not in box:
+            return np.zeros((3, 3))
+        edges = box["edges"]
+        is_series = hasattr(edges, "keys")
+        value = self._read(edges, number) if is_series else edges[()]
+        scale = 1.0 if is_series else self._factor(edges)
+        return scale * (np.diag(value) if np.ndim(value) == 1 else value)
+
+    def _read(self, element: Any, number: int) -> Any:
+        value = element["value"]
+        if len(value) != self._n_frames:
+            raise DataError(
+                f"{element.name} of {self.path} is stored at other steps than the "
+                "positions; store both at the same steps"
+            )
+        return value[number] * self._factor(value)
+
+    def _factor(self, dataset: Any) -> float:
+        unit = _text(dataset.attrs.get("unit", ""))
+        if unit not in UNITS:
+            raise DataError(
+                f"{dataset.name} of {self.path} is in {unit!r}; units known here are "
+                f"{', '.join(name for name in UNITS if name)}"
+            )
+        return UNITS[unit]
+
+
+def _clock_at(dataset: Any, number: int) -> Any:
+    if dataset.ndim == 1:
+        return dataset[number]
+    # the increment between frames that are equally far apart
+    return dataset[()] * number + dataset.attrs.get("offset", 0)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
