@@ -1,0 +1,122 @@
+"""``jmp-md eos``: equation of state and bulk modulus of crystals."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED
+from jmp_calc.cli.each import ProgressBar, each_structure, print_job
+from jmp_calc.cli.job import (
+    Job,
+    describe_model,
+    describe_structure,
+    open_job,
+    print_facts,
+)
+from jmp_calc.cli.options import (
+    HintingCommand,
+    ModelOptions,
+    OutputOptions,
+    Structure,
+    settings_options,
+    structures_argument,
+)
+from jmp_calc.pictures import require_matplotlib
+from jmp_calc.sim.eos import EosResult, EosSettings, eos_files, plot_eos, run_eos
+
+
+@click.command(cls=HintingCommand)
+@structures_argument()
+@settings_options(OutputOptions, "output")
+@settings_options(ModelOptions, "model")
+@settings_options(EosSettings, "settings", aliases={"fmax_eV_per_A": "--fmax"})
+def eos(
+    *,
+    structures: Sequence[Structure],
+    model: ModelOptions,
+    settings: EosSettings,
+    output: OutputOptions,
+) -> int:
+    """Equation of state of the crystals in INPUT...: volume, energy, bulk modulus.
+
+    INPUT is any file that ASE reads, best relaxed before (jmp-md relax --move both).
+    Computes it at several volumes and fits an equation of state to the energies.
+    Writes for each a CSV table (Å^3, eV), the structures as extended XYZ, and a YAML
+    summary (bulk modulus in GPa).
+
+    Exit codes: 0 done, 1 bug, 2 usage or input, 3 not converged (a relaxation, or the
+    minimum is outside of the volumes), 130 interrupted.
+
+    Example: jmp-md eos crystal.cif --range-percent 8 --points 15 --plot
+    """
+    if output.plot:
+        require_matplotlib()
+
+    def files(folder: Path) -> list[Path]:
+        found = [p for s in structures for p in eos_files(folder, s.name).values()]
+        pictures = [_picture(folder, s.name, output) for s in structures]
+        return found + (pictures if output.plot else [])
+
+    name = structures[0].name
+    with open_job(structures, model, output, name=f"{name}-eos", files=files) as job:
+        print_job(job)
+        return each_structure(
+            structures, lambda structure: _one(structure, settings, output, job)
+        )
+
+
+def _one(
+    structure: Structure, settings: EosSettings, output: OutputOptions, job: Job
+) -> int:
+    print_facts({"structure": describe_structure(structure)})
+    with ProgressBar("volume") as bar:
+        result = run_eos(
+            structure.atoms,
+            settings,
+            calculator=job.calculator,
+            out=job.folder,
+            stem=structure.name,
+            overwrite=output.overwrite,
+            provenance=job.provenance,
+            progress=lambda done, rounds: bar.show(
+                done, settings.points, f"round {rounds} of the relaxation"
+            ),
+        )
+    picture = None
+    if output.plot:
+        picture = _picture(job.folder, structure.name, output)
+        title = f"{structure.name}: {describe_model(job.about)}"
+        plot_eos(result, picture, title=title)
+    _print_result(result, picture)
+    if result.is_converged:
+        return EXIT_DONE
+    print(
+        f"jmp-md: {structure.name}: {result.status}: {result.reason}", file=sys.stderr
+    )
+    return EXIT_NOT_CONVERGED
+
+
+def _picture(folder: Path, name: str, output: OutputOptions) -> Path:
+    return folder / f"{name}-eos.{output.picture_format}"
+
+
+def _print_result(result: EosResult, picture: Path | None) -> None:
+    fit, n_atoms = result.fit, result.n_atoms
+    if fit is not None:
+        print_facts(
+            {
+                "equation": fit.equation,
+                "V0": f"{fit.volume_A3:.4f} Å^3 ({fit.volume_A3 / n_atoms:.4f} per "
+                "atom)",
+                "E0": f"{fit.energy_eV:.6f} eV ({fit.energy_eV / n_atoms:.6f} per "
+                "atom)",
+                "B0": f"{fit.bulk_modulus_GPa:.2f} GPa",
+                "B0'": f"{fit.bulk_modulus_derivative:.2f}",
+                "fit error": f"{fit.rms_meV_per_atom:.3g} meV/atom (root mean square)",
+            }
+        )
+    print_facts({**result.files, "picture": picture})

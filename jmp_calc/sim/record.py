@@ -1,0 +1,157 @@
+"""What a short job leaves on disk: tables and one summary, each written in one step."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jmp_calc.errors import ArgumentError, did_you_mean
+from jmp_calc.sim.output import check_new, save_summary, save_text, versions, writing
+
+
+class Record:
+    """The account of one job: when it began, what with, and what came out.
+
+    Args:
+        files: Every file that the job makes; ``summary`` is the YAML summary.
+        overwrite: Whether existing files may be replaced.
+        provenance: Sections of the summary: inputs, model and so on. Plain data.
+
+    Raises:
+        ArgumentError: If a file exists and may not be replaced.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        *,
+        overwrite: bool,
+        provenance: Mapping[str, Any] | None,
+    ) -> None:
+        check_new(files.values(), overwrite=overwrite)
+        self._files = dict(files)
+        self._provenance = dict(provenance or {})
+        self._started = datetime.now(UTC)
+        self._start_time = time.perf_counter()
+
+    @property
+    def wall_seconds(self) -> float:
+        """Time since the start, s."""
+        return time.perf_counter() - self._start_time
+
+    def make_folder(self) -> None:
+        """Make the folder of the files; called when there is something to write.
+
+        Raises:
+            DataError: If it cannot be made.
+        """
+        folder = self._files["summary"].parent
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def save(
+        self,
+        *,
+        status: str,
+        settings: Any,
+        results: Mapping[str, Any],
+        reason: str | None = None,
+    ) -> None:
+        """Write the summary.
+
+        Args:
+            status: How the job ended.
+            settings: Its settings, a dataclass.
+            results: What came out; plain data, units in the names.
+            reason: Why it ended so; None if there is nothing to say.
+
+        Raises:
+            DataError: If it cannot be written.
+        """
+        summary = {
+            "status": status,
+            "reason": reason,
+            **self._provenance,
+            "settings": asdict(settings),
+            "versions": versions(),
+            "started": self._started.isoformat(timespec="seconds"),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "wall_seconds": self.wall_seconds,
+            "results": dict(results),
+            "files": self._files,
+        }
+        save_summary(summary, self._files["summary"])
+
+
+def save_table(columns: Mapping[str, Sequence[object]], path: Path) -> None:
+    """Write columns as CSV; floats read back exactly.
+
+    Args:
+        columns: Name with unit -> values; None is left empty. All of one length.
+        path: File to replace.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    save_text(path, text.getvalue())
+
+
+def require_positive(settings: Any, *names: str) -> None:
+    """Check that numbers of a settings dataclass are above zero and finite.
+
+    Args:
+        settings: The dataclass.
+        names: Its fields.
+
+    Raises:
+        ArgumentError: If one is not.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not 0 < value < float("inf"):
+            raise ArgumentError(f"{name} is {value}; give a number above 0")
+
+
+def require_at_least(settings: Any, **least: int) -> None:
+    """Check that whole numbers of a settings dataclass are large enough.
+
+    Args:
+        settings: The dataclass.
+        least: Field -> smallest value.
+
+    Raises:
+        ArgumentError: If one is smaller.
+    """
+    for name, smallest in least.items():
+        value = getattr(settings, name)
+        if value < smallest:
+            raise ArgumentError(f"{name} is {value}; give {smallest} or more")
+
+
+def require_choice(settings: Any, name: str, allowed: Sequence[str]) -> None:
+    """Check that a text of a settings dataclass is one of those allowed.
+
+    Args:
+        settings: The dataclass.
+        name: Its field.
+        allowed: What it may be.
+
+    Raises:
+        ArgumentError: If it is none of them.
+    """
+    given = getattr(settings, name)
+    if given not in allowed:
+        raise ArgumentError(
+            f"{name} is {given!r}; choose one of {', '.join(allowed)}"
+            f"{did_you_mean(given, allowed)}"
+        )

@@ -1,0 +1,137 @@
+"""Relaxations as a step of other work: many at once, in memory, nothing written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.constraints import FixAtoms
+
+from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.sim.evaluation import evaluate_each, evaluator_of
+from jmp_calc.sim.relax.settings import RelaxSettings
+from jmp_calc.sim.relax.walker import Walker
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Relaxed:
+    """Where one relaxation ended."""
+
+    atoms: Atoms
+    """Last geometry, with its results."""
+    energy: float
+    """Its potential energy, eV."""
+    max_force_eV_per_A: float
+    """Length of the largest force on an atom, eV/angstrom; constraints applied, unless
+    they hold every atom."""
+    n_steps: int
+    """Steps that were made."""
+    is_converged: bool
+    """Whether forces and stress are within the limits."""
+
+
+def relax_together(
+    systems: Sequence[Atoms],
+    settings: RelaxSettings,
+    calculator: Any,
+    *,
+    names: Sequence[str],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Relaxed]:
+    """Relax structures side by side, so that the calculator gets them at once.
+
+    Args:
+        systems: Starts; not changed. Their constraints are kept.
+        settings: What to do; ``steps=0`` cannot be, but a structure in which nothing
+            can move is only computed.
+        calculator: An ASE calculator, or anything with ``evaluate``.
+        names: What to call each structure in an error.
+        progress: Called after every round with the structures that are done and the
+            rounds.
+
+    Returns:
+        One outcome per structure, in order.
+
+    Raises:
+        UnsupportedSystemError: If a structure is refused or leaves the physical range.
+    """
+    evaluator = evaluator_of(calculator)
+    walkers = [_walker(atoms, settings) for atoms in systems]
+    active = list(range(len(walkers)))
+    is_still = [is_all_fixed(atoms) and not settings.has_cell for atoms in systems]
+    for n_rounds in range(settings.steps + 1):
+        found = evaluate_each(
+            evaluator, [walkers[n].system for n in active], settings.properties
+        )
+        for n, results in zip(tuple(active), found, strict=True):
+            with _named(names[n]):
+                if isinstance(results, UnsupportedSystemError):
+                    raise results
+                walkers[n].take(results)
+                if walkers[n].is_converged or is_still[n]:
+                    active.remove(n)
+                elif n_rounds < settings.steps:
+                    walkers[n].advance()
+        if progress is not None:
+            progress(len(walkers) - len(active), n_rounds + 1)
+        if not active:
+            break
+    return [
+        _relaxed(walker, is_still=still)
+        for walker, still in zip(walkers, is_still, strict=True)
+    ]
+
+
+def hold_all(atoms: Atoms) -> Atoms:
+    """Return a copy in which no atom may move.
+
+    Args:
+        atoms: Any structure.
+    """
+    held: Atoms = atoms.copy()
+    held.set_constraint(FixAtoms(indices=range(len(held))))
+    return held
+
+
+def is_all_fixed(atoms: Atoms) -> bool:
+    """Return whether no atom may move.
+
+    Args:
+        atoms: Any structure.
+    """
+    held = [c.get_indices() for c in atoms.constraints if isinstance(c, FixAtoms)]
+    return bool(held) and len(np.unique(np.concatenate(held))) == len(atoms)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say in an error which structure it is about."""
+    try:
+        yield
+    except UnsupportedSystemError as error:
+        raise UnsupportedSystemError(f"{name}: {error}") from error
+
+
+def _walker(atoms: Atoms, settings: RelaxSettings) -> Walker:
+    if is_all_fixed(atoms) and not settings.has_cell:
+        # a walker refuses what cannot move; here it is computed all the same
+        free = atoms.copy()
+        free.set_constraint()
+        return Walker("", free, settings)
+    return Walker("", atoms, settings)
+
+
+def _relaxed(walker: Walker, *, is_still: bool) -> Relaxed:
+    last = walker.steps[-1]
+    assert walker.last is not None
+    return Relaxed(
+        atoms=walker.last,
+        energy=last.energy_eV,
+        max_force_eV_per_A=last.max_force_eV_per_A,
+        n_steps=last.step,
+        is_converged=is_still or walker.is_converged,
+    )

@@ -1,0 +1,130 @@
+"""Equations of state: what is put in comes out, and EMT's copper."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.io import read
+from ase.units import GPa
+
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.sim.eos import EQUATIONS, EosSettings, fit_eos, run_eos
+from toys.volumes import EquationCalculator
+
+
+def eos(atoms, calculator, out, **settings):
+    return run_eos(atoms, EosSettings(**settings), calculator=calculator, out=out)
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_the_constants_of_a_known_curve_come_back(equation, tmp_path):
+    atoms = Atoms("Cu", cell=np.eye(3) * 20.3 ** (1 / 3), pbc=True)
+    fit = eos(atoms, EquationCalculator(equation), tmp_path, equation=equation).fit
+    # least squares on exact data: what is left is scipy's tolerance of 1.5e-8
+    assert fit.volume_A3 == pytest.approx(20.0, rel=1e-5)
+    assert fit.bulk_modulus_GPa == pytest.approx(150.0, rel=1e-3)
+    assert fit.bulk_modulus_derivative == pytest.approx(4.6, abs=0.02)
+    assert fit.energy_eV == pytest.approx(-3.0, abs=1e-6)
+    assert fit.rms_meV_per_atom < 1e-3
+
+
+def test_copper_has_the_bulk_modulus_of_its_second_derivative(tmp_path):
+    def energy(volume: float) -> float:
+        atoms = bulk("Cu", a=(4 * volume) ** (1 / 3))
+        atoms.calc = EMT()
+        return atoms.get_potential_energy()
+
+    result = eos(bulk("Cu", cubic=True), EMT(), tmp_path, range_percent=3.0)
+    v0 = result.fit.volume_A3 / 4
+    h = 0.02
+    curvature = (energy(v0 + h) - 2 * energy(v0) + energy(v0 - h)) / h**2
+    assert result.is_converged
+    # the fit sees 3 % of volume, where EMT is not quite of third order
+    assert result.fit.bulk_modulus_GPa == pytest.approx(v0 * curvature / GPa, rel=2e-3)
+    # ASE's EMT by an independent minimisation: 11.5654 angstrom^3, 134.48 GPa
+    assert v0 == pytest.approx(11.5654, abs=2e-4)
+    assert result.fit.bulk_modulus_GPa == pytest.approx(134.48, abs=0.3)
+
+
+def test_the_result_does_not_depend_on_the_size_of_the_cell(tmp_path):
+    one = eos(bulk("Cu"), EMT(), tmp_path / "1").fit
+    eight = eos(bulk("Cu") * 2, EMT(), tmp_path / "8").fit
+    assert eight.volume_A3 == pytest.approx(8 * one.volume_A3, rel=1e-6)
+    assert eight.bulk_modulus_GPa == pytest.approx(one.bulk_modulus_GPa, rel=1e-4)
+    assert eight.rms_meV_per_atom == pytest.approx(one.rms_meV_per_atom, rel=0.05)
+
+
+def test_positions_and_shape_are_relaxed_if_asked_for(tmp_path):
+    hcp = Atoms(
+        "Au2",
+        scaled_positions=[[0, 0, 0], [1 / 3, 2 / 3, 0.5]],
+        cell=[2.9, 2.9, 4.9, 90, 90, 120],
+        pbc=True,
+    )
+    hcp.rattle(0.05, seed=1)
+    energies = {
+        relax: eos(hcp, EMT(), tmp_path / relax, relax=relax, points=5).energies_eV
+        for relax in ("none", "positions", "shape")
+    }
+    assert np.all(energies["positions"] < energies["none"] - 1e-4)
+    assert np.all(energies["shape"] < energies["positions"] - 1e-4)
+
+
+def test_table_and_structures_agree(tmp_path):
+    result = eos(bulk("Cu", cubic=True), EMT(), tmp_path, points=7)
+    with result.files["table"].open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    frames = read(result.files["structures"], ":")
+    assert len(rows) == len(frames) == 7
+    for row, frame in zip(rows, frames, strict=True):
+        assert float(row["volume_A3"]) == pytest.approx(frame.cell.volume, rel=1e-6)
+        assert float(row["energy_eV"]) == pytest.approx(frame.get_potential_energy())
+        assert row["is_converged"] == "True"
+    assert float(rows[0]["volume_A3"]) == pytest.approx(0.94 * 3.61**3)
+    assert float(rows[-1]["volume_A3"]) == pytest.approx(1.06 * 3.61**3)
+
+
+def test_a_minimum_elsewhere_is_told(tmp_path):
+    atoms = Atoms("Cu", cell=np.eye(3) * 22.0 ** (1 / 3), pbc=True)
+    result = eos(atoms, EquationCalculator("birch"), tmp_path, range_percent=5.0)
+    assert not result.is_converged
+    assert "20.00 Å^3, is outside of the volumes, 20.90 to 23.10" in result.reason
+    assert result.files["table"].is_file()
+
+
+def test_energies_without_minimum_have_no_fit():
+    volumes = np.linspace(18, 22, 7)
+    assert fit_eos(volumes, -((volumes - 20) ** 2), "birch", n_atoms=1) is None
+
+
+def test_relaxations_that_do_not_converge_are_told(tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=0)
+    result = eos(atoms, EMT(), tmp_path, steps=1)
+    assert "11 of 11 volumes did not converge" in result.reason
+
+
+def test_a_molecule_is_refused(tmp_path):
+    with pytest.raises(UnsupportedSystemError, match="needs a crystal"):
+        eos(molecule("H2O"), EMT(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"range_percent": 0.0}, "range_percent is 0.0; give a number above 0"),
+        ({"range_percent": 80.0}, "up to 50"),
+        ({"points": 4}, "points is 4; give 5 or more"),
+        ({"fmax_eV_per_A": -1.0}, "fmax_eV_per_A is -1.0; give"),
+        ({"steps": 0}, "steps is 0; give 1 or more"),
+    ],
+)
+def test_settings_are_checked(settings, told):
+    with pytest.raises(ArgumentError, match=told):
+        EosSettings(**settings)
