@@ -6,7 +6,7 @@ accepts no second opinion on it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from jmp_calc.errors import ArgumentError
@@ -152,6 +152,18 @@ class HeadSpec:
         return len(self.target.classes)
 
 
+_OPTIONAL_LAYERS = (
+    "num_before_skip",
+    "num_after_skip",
+    "num_concat",
+    "num_atom",
+    "num_output_afteratom",
+    "num_atom_emb_layers",
+    "num_global_out_layers",
+    "num_head_layers",
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
     """Shape of a GemNet-OC network (gemnet_oc section 10)."""
@@ -183,6 +195,19 @@ class ModelConfig:
     """Dihedrals and direct forces as published, or smooth (no jump, no noise)."""
     has_direct_forces: bool = False
     """Whether the backbone carries the force branch for direct heads."""
+
+    def __post_init__(self) -> None:
+        """Check that widths are positive and that there is a block."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                continue
+            # layers beside the main path may be left out
+            least = 0 if field.name in _OPTIONAL_LAYERS else 1
+            if value < least:
+                raise ArgumentError(
+                    f"the network's {field.name} is {value}; it must be {least} or more"
+                )
 
 
 S = ModelConfig(

@@ -30,6 +30,21 @@ from jmp_calc.units import GPA, KB
 KNOWN_VERSIONS = ("3.29",)
 """Versions of ASE whose private state is as the table below says."""
 
+
+class ConstrainedNoseHooverChain(NoseHooverChainNVT):
+    """ASE's Nose-Hoover chain with its own copy of the momenta under the constraints.
+
+    In ASE's that copy gets the raw forces, also those on fixed atoms, whose momenta
+    grow and are taken for heat: everything else is cooled to a standstill.
+    """
+
+    def _integrate_p(self, delta: float) -> None:
+        super()._integrate_p(delta)
+        for constraint in self.atoms.constraints:
+            if hasattr(constraint, "adjust_momenta"):
+                constraint.adjust_momenta(self.atoms, self._p)
+
+
 _CHAIN = ("_q", "_p", "_thermostat._eta", "_thermostat._p_eta")
 # a ramp changes inertia by ratios, whose product depends on the way
 _INERTIA = ("_barostat._kT", "_barostat._R", "_barostat._W")
@@ -38,7 +53,7 @@ _STATE: dict[type[MolecularDynamics], tuple[str, ...]] = {
     VelocityVerlet: (),
     Langevin: (),
     Bussi: ("transferred_energy",),
-    NoseHooverChainNVT: _CHAIN,
+    ConstrainedNoseHooverChain: _CHAIN,
     IsotropicMTKNPT: (*_CHAIN, *_BAROSTAT, "_eps", "_p_eps", "_cell0", "_volume0"),
     MTKNPT: (*_CHAIN, *_BAROSTAT, "_h", "_p_g"),
 }

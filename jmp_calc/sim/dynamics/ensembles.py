@@ -11,12 +11,16 @@ from ase import Atoms
 from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
-from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, NoseHooverChainNVT
+from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT
 from ase.md.verlet import VelocityVerlet
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
 from jmp_calc.sim.dynamics import ase_state
-from jmp_calc.sim.dynamics.constraints import check_constraints, fix_center_of_mass
+from jmp_calc.sim.dynamics.constraints import (
+    INTERNAL,
+    check_constraints,
+    fix_center_of_mass,
+)
 from jmp_calc.sim.dynamics.settings import MDSettings
 from jmp_calc.sim.dynamics.velocities import (
     check_masses_and_momenta,
@@ -92,7 +96,7 @@ def build_nose_hoover(
         ``ase.md.nose_hoover_chain``; Martyna, Klein and Tuckerman, J. Chem. Phys. 97,
         2635 (1992).
     """
-    return NoseHooverChainNVT(
+    return ase_state.ConstrainedNoseHooverChain(
         atoms,
         settings.timestep_fs * FS,
         temperature_K=settings.temperature_K,
@@ -270,6 +274,7 @@ def prepare(
     else:
         fix_center_of_mass(system)
         check_constraints(system)
+        _check_lengths(system, settings)
     has_velocities = bool(np.any(system.get_momenta()))
     if has_velocities:
         # again, now under the constraints
@@ -279,6 +284,15 @@ def prepare(
     if ensemble.has_barostat and len(system) > 1:
         _rest(system, None if has_velocities else settings.temperature_K)
     return system, not has_velocities
+
+
+def _check_lengths(atoms: Atoms, settings: MDSettings) -> None:
+    # ASE's chain keeps momenta of its own, which the impulses along bonds never reach
+    kinds = {type(c).__name__ for c in atoms.constraints if isinstance(c, INTERNAL)}
+    if settings.ensemble == "nvt-nhc" and kinds:
+        raise ArgumentError(
+            f"nvt-nhc cannot keep {', '.join(sorted(kinds))}; use nvt or nvt-bussi"
+        )
 
 
 def _check_cell(atoms: Atoms, settings: MDSettings) -> None:
