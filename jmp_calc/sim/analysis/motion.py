@@ -260,8 +260,8 @@ def _diffusion_facts(
         return []
     if abs(fit.exponent - 1.0) > TOLERATED:
         text = (
-            f"none: the displacement grows with the power {fit.exponent:.2f} of time in "
-            "the range of the fit (diffusion: 1)"
+            f"none: in the range of the fit displacements grow with the power "
+            f"{fit.exponent:.2f} of time (diffusion: 1)"
         )
         return [Fact(name=f"D of {element}", value=text)]
     error = None if fit.error is None else fit.error * CM2_PER_S

@@ -124,6 +124,6 @@ def parse_pair(text: str) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def _require(name: str, value: Any, least: float, rule: str) -> None:
+def _require(name: str, value: Any, least: float | int, rule: str) -> None:
     if value is not None and not (math.isfinite(value) and value >= least):
         raise ArgumentError(f"{name} is {value}; it must be {rule}")

@@ -159,8 +159,8 @@ class FrameFile:
             import ase.io
 
             # readers differ in the slices that they know, not in ":"
-            frames = ase.io.iread(self.path, index=":", do_not_split_by_at_sign=True)
-            yield from islice(frames, self.start, self.stop, self.stride)
+            every = ase.io.iread(self.path, index=":", do_not_split_by_at_sign=True)
+            yield from islice(every, self.start, self.stop, self.stride)
 
     def _chosen(self, frames: Any) -> Iterator[Atoms]:
         for number in range(len(frames))[self.start : self.stop : self.stride]:

@@ -1,0 +1,164 @@
+"""g(r) and h(r) against brute force, ASE, and systems whose answers are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, fcc111, molecule
+from ase.geometry.rdf import get_rdf
+
+from jmp_calc.errors import ArgumentError
+from jmp_calc.sim.analysis.distances import (
+    DistanceCounts,
+    choose_r_max,
+    distance_between,
+    pairs_within,
+)
+from jmp_calc.sim.analysis.settings import AnalysisSettings
+
+
+def counts_of(frames, r_max, **settings) -> DistanceCounts:
+    counts = DistanceCounts(frames[0], r_max, AnalysisSettings(**settings))
+    for atoms in frames:
+        counts.add(atoms)
+    return counts
+
+
+def brute_force(atoms: Atoms, r_max: float, reach: int = 4) -> np.ndarray:
+    """Sorted distances of all ordered pairs, over many images."""
+    ranges = [range(-reach, reach + 1) if on else [0] for on in atoms.pbc]
+    shifts = np.array(np.meshgrid(*ranges)).reshape(3, -1).T @ np.array(atoms.cell)
+    apart = atoms.positions[None] - atoms.positions[:, None]
+    distance = np.linalg.norm(apart[:, :, None] + shifts, axis=-1).ravel()
+    return np.sort(distance[(distance > 1e-9) & (distance < r_max)])
+
+
+def skewed() -> Atoms:
+    atoms = bulk("NaCl", "rocksalt", a=5.6)
+    atoms.set_cell(atoms.cell @ [[1, 0.2, 0], [0, 1, 0.1], [0, 0, 1]], scale_atoms=True)
+    atoms.rattle(0.2, seed=1)
+    return atoms
+
+
+def outside() -> Atoms:
+    atoms = fcc111("Cu", (2, 2, 2), vacuum=3.0)
+    atoms.positions += [7.0, -30.0, 11.0]
+    atoms.rattle(0.1, seed=2)
+    return atoms
+
+
+def no_height() -> Atoms:
+    atoms = fcc111("Cu", (1, 2, 2))
+    atoms.set_cell([*np.array(atoms.cell)[:2], [0, 0, 0]])
+    return atoms
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [skewed(), outside(), no_height(), molecule("CH3CH2OH"), Atoms("He")],
+    ids=["skewed, small", "slab, outside of its cell", "no height", "molecule", "atom"],
+)
+def test_pairs_are_those_of_brute_force(atoms) -> None:
+    first, second, distance = pairs_within(atoms, 6.0)
+    np.testing.assert_allclose(np.sort(distance), brute_force(atoms, 6.0), atol=1e-9)
+    assert len(first) == len(second) == len(distance)
+
+
+@pytest.mark.parametrize("elements", [None, ("Na", "Cl"), ("Cl", "Cl")])
+def test_g_is_that_of_ase(elements) -> None:
+    frames = []
+    for seed in range(3):
+        atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True) * (2, 2, 2)
+        # the volume differs from frame to frame
+        atoms.set_cell(atoms.cell * (1 + 0.01 * seed), scale_atoms=True)
+        atoms.rattle(0.2, seed=seed)
+        frames.append(atoms)
+    wanted, r = get_rdf(frames, 5.0, 100, elements=elements)
+    counts = counts_of(frames, 5.0, bin_width_A=0.05, pairs=("Na-Cl", "Cl-Cl"))
+    np.testing.assert_allclose(counts.r, r)
+    pair = "total" if elements is None else "-".join(elements)
+    # a distance at the edge of a bin may go to either side
+    np.testing.assert_allclose(counts.curves()[pair], wanted, atol=1e-9)
+
+
+def test_partial_curves_are_symmetric_and_add_up() -> None:
+    atoms = skewed() * (2, 2, 1)
+    del atoms[0]
+    curves = counts_of(
+        [atoms], 5.0, pairs=("Na-Na", "Na-Cl", "Cl-Na", "Cl-Cl")
+    ).curves()
+    np.testing.assert_allclose(curves["Na-Cl"], curves["Cl-Na"])
+    share = {
+        s: np.mean(np.array(atoms.get_chemical_symbols()) == s) for s in ("Na", "Cl")
+    }
+    total = sum(share[a] * share[b] * curves[f"{a}-{b}"] for a in share for b in share)
+    np.testing.assert_allclose(curves["total"], total)
+
+
+def test_an_ideal_gas_has_one() -> None:
+    rng = np.random.default_rng(0)
+    frames = []
+    for _ in range(200):
+        atoms = Atoms("Ar60Ne40", cell=[6.0, 7.0, 8.0], pbc=True)
+        atoms.set_scaled_positions(rng.random((100, 3)))
+        frames.append(atoms)
+    # the range goes beyond half the cell
+    counts = counts_of(frames, 5.0, bin_width_A=0.5)
+    curves = counts.curves()
+    # 200 frames and 100^2/2 pairs: 0.1 % in the outer bins, and some for self images
+    wanted = {"total": 1 - 1 / 100, "Ar-Ar": 1 - 1 / 60, "Ar-Ne": 1.0}
+    for pair, value in wanted.items():
+        np.testing.assert_allclose(curves[pair][2:5], value, atol=0.03)
+    # the error is that of the counts
+    expected = curves["total"] / np.sqrt(200 * 100 * 99 / 2 * counts._shells / 336.0)
+    np.testing.assert_allclose(counts.errors()["total"][2:5], expected[2:5], rtol=0.8)
+
+
+def test_a_cell_smaller_than_the_range_gives_what_a_large_one_gives() -> None:
+    small = bulk("Cu", cubic=True)
+    one, eight = counts_of([small], 6.0), counts_of([small * (4, 4, 4)], 6.0)
+    np.testing.assert_allclose(
+        one.curves()["total"], eight.curves()["total"], rtol=1e-9
+    )
+
+
+def test_h_of_a_molecule_has_the_integral_one() -> None:
+    atoms = molecule("CH3CH2OH")
+    counts = counts_of([atoms], choose_r_max(atoms, AnalysisSettings()))
+    assert not counts.is_rdf
+    for curve in counts.curves().values():
+        # there is one O, so no O-O
+        assert np.sum(curve) * counts.bin_width == pytest.approx(1.0) or not curve.any()
+
+
+def test_the_distance_of_curves_is_two_without_overlap() -> None:
+    one = counts_of([Atoms("He2", positions=[[0, 0, 0], [0, 0, 1]])], 4.0)
+    far = counts_of([Atoms("He2", positions=[[0, 0, 0], [0, 0, 3]])], 4.0)
+    first, second = one.curves()["total"], far.curves()["total"]
+    assert distance_between(first, second, one.bin_width) == pytest.approx(2.0)
+    assert distance_between(first, first, one.bin_width) == 0.0
+
+
+def test_the_default_range_fits_the_cell() -> None:
+    settings = AnalysisSettings()
+    assert choose_r_max(bulk("Cu"), settings) == 5.0
+    assert choose_r_max(Atoms("H", cell=[14, 16, 18], pbc=True), settings) == 7.0
+    assert choose_r_max(Atoms("H", cell=[50, 50, 50], pbc=True), settings) == 10.0
+
+
+def test_a_period_without_vector_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="has no cell vector; give a cell"):
+        choose_r_max(Atoms("H", cell=[1, 1, 0], pbc=True), AnalysisSettings())
+
+
+def test_an_unknown_pair_is_refused() -> None:
+    with pytest.raises(
+        ArgumentError, match="there is no Na; the trajectory has C, H, O"
+    ):
+        counts_of([molecule("CH3CH2OH")], 3.0, pairs=("Na-O",))
+
+
+def test_bins_must_fit_the_range() -> None:
+    with pytest.raises(ArgumentError, match="bin width below half the range"):
+        counts_of([bulk("Cu")], 3.0, bin_width_A=3.0)
