@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from jmp_calc.errors import ArgumentError
+from jmp_train.evaluation.report import compared
 from jmp_train.evaluation.run import Evaluation, EvaluationSettings, run_evaluation
 from toys.evaluation import save_toy, write_evaluation_stores, write_frames
 
@@ -126,6 +128,13 @@ def test_published_errors_stand_beside_ours(foreign) -> None:
     assert facts["published"]["forces"]["measured"] == pytest.approx(ours)
 
 
+def test_nothing_published_stands_beside_another_part(folder, tmp_path) -> None:
+    (score,) = measure(folder, tmp_path, tasks=("rmd17-ethanol",), head="pbe").scores
+    assert [quantity for quantity, _, _ in compared(score)] == ["forces"]
+    assert compared(replace(score, test_of="")) == []
+    assert compared(replace(score, name="mine", test_of="rmd17-ethanol"))
+
+
 def test_elements_that_the_head_does_not_know_are_named(foreign) -> None:
     assert "head 'pbe' was not trained on H, C, N, O" in foreign[0]["notes"]
 
@@ -148,6 +157,8 @@ def test_a_limit_takes_the_same_part_every_time(folder, tmp_path) -> None:
     for out in (tmp_path / "a", tmp_path / "b"):
         measure(folder, out, tasks=("qm7x",), limit=3)
         names.append([row["name"] for row in table(out / "predictions-qm7x.csv")])
+        text = (out / "report.md").read_text(encoding="utf-8")
+        assert "- a random part: 3 of 7 systems" in text
     assert names[0] == names[1]
     assert len(names[0]) == 3
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from jmp_train.evaluation.scores import size_class
 from jmp_train.evaluation.sets import choose_spec, file_set, store_sets
 from toys.batches import toy_model
 from toys.evaluation import save_toy, write_evaluation_stores, write_frames
+from toys.training import toy_config
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,23 @@ def test_a_store_with_another_name_is_predicted_by_the_named_head(
         measured, stores, "test", names=["rmd17-ethanol"], head="qm7x"
     )
     assert (found.name, found.head.name) == ("rmd17-ethanol", "qm7x")
+
+
+def test_a_task_of_a_run_is_known_by_the_set_in_its_store(
+    measured, stores, tmp_path
+) -> None:
+    config = toy_config(stores, tmp_path)
+    task = replace(config.data.tasks[0], name="qm7x", store="rmd17-ethanol")
+    config = replace(config, data=replace(config.data, tasks=(task,)))
+    (found,) = store_sets(replace(measured, config=config), None, "test")
+    assert (found.name, found.test_of) == ("qm7x", "rmd17-ethanol")
+
+
+def test_only_the_test_part_is_known_as_one(measured, stores, tmp_path) -> None:
+    for split in ("val", "test"):
+        (tmp_path / f"qm7x-{split}").symlink_to(stores / "qm7x-test")
+    found = [store_sets(measured, tmp_path, split)[0] for split in ("val", "test")]
+    assert [each.test_of for each in found] == ["", "qm7x"]
 
 
 def test_a_store_with_another_name_needs_a_head(measured, stores) -> None:

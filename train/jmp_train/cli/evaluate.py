@@ -89,7 +89,7 @@ def evaluate(*, is_raw: bool, **options: Any) -> None:
 
     Example: jmp-train evaluate runs/nano --split val
 
-    Example: jmp-train evaluate jmp-nano --head spice --data mine.extxyz
+    Example: jmp-train evaluate jmp-nano --head qm7x --data mine.extxyz
     """
     from tqdm import tqdm
 

@@ -58,6 +58,8 @@ def _set_facts(score: SetScores) -> dict[str, Any]:
 def compared(score: SetScores) -> list[tuple[str, PublishedErrors, float]]:
     """Return the quantities with published errors: name, these, and ours in their unit.
 
+    Those are test errors, so that nothing stands beside errors of another part.
+
     Args:
         score: What was measured on a set.
     """
@@ -67,7 +69,7 @@ def compared(score: SetScores) -> list[tuple[str, PublishedErrors, float]]:
         ours.append((FORCES, errors.force_mae_eV_per_A))
     if errors.n_targets and errors.classes is None:
         ours.append((errors.target, errors.target_mae))
-    found = [(q, published_errors(score.name, q), value) for q, value in ours]
+    found = [(q, published_errors(score.test_of, q), value) for q, value in ours]
     return [(q, p, p.factor * value) for q, p, value in found if p is not None]
 
 

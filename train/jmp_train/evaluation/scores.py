@@ -74,6 +74,8 @@ class SetScores:
     """Labels and predictions for pictures, by quantity."""
     notes: tuple[str, ...] = ()
     """What a reader of the errors should know."""
+    test_of: str = ""
+    """Set of which these are the test part, as in ``EvaluationSet``."""
 
 
 def size_class(n_atoms: int) -> str:
@@ -205,8 +207,15 @@ def score_set(
         by_element=elements.errors(),
         unseen=elements.unseen(spec.elements),
         points=points,
-        notes=found.notes,
+        notes=(*found.notes, *_part_words(len(found.dataset), limit)),
+        test_of=found.test_of,
     )
+
+
+def _part_words(n: int, limit: int | None) -> tuple[str, ...]:
+    if limit is None or limit >= n:
+        return ()
+    return (f"a random part: {limit} of {n} systems",)
 
 
 def _chosen(n: int, limit: int | None) -> Any:

@@ -36,6 +36,9 @@ class EvaluationSet:
     """The systems."""
     level_of_theory: str = "not stated"
     """Method of the labels."""
+    test_of: str = ""
+    """Set of which these are the test part, as ``prepare`` calls it; empty: another
+    part, or files, to which published test errors do not apply."""
     notes: tuple[str, ...] = ()
     """What a reader of the errors should know."""
 
@@ -107,15 +110,17 @@ def store_sets(
             "prepare'), or --data FILE"
         )
     chosen = list(names) or list(of_run) or _stores_of_heads(measured, stores, split)
-    return [
-        _set_of(
+    found = []
+    for name in chosen:
+        store = of_run.get(name, name)
+        each = _set_of(
             name,
-            Store(store_path(stores, of_run.get(name, name), split)),
+            Store(store_path(stores, store, split)),
             choose_spec(measured, head, name),
             f"{name}, {split} part",
         )
-        for name in chosen
-    ]
+        found.append(replace(each, test_of=store if split == "test" else ""))
+    return found
 
 
 def _stores_of_heads(measured: Measured, stores: Path, split: Split) -> list[str]:
