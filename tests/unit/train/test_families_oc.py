@@ -260,6 +260,15 @@ def test_oc22_falls_back_to_the_energy_of_the_relaxed_system(tmp_path) -> None:
     assert [r.sample.energy for r in records(source)] == [-7.0]
 
 
+def test_the_energy_of_the_relaxed_system_is_no_label_of_an_unrelaxed_one(
+    tmp_path,
+) -> None:
+    write_oc_lmdb(tmp_path / "data.lmdb", 1, y=None, force=None, y_relaxed=-7.0)
+    (source,) = open_family("oc22", tmp_path)
+    (skipped,) = entries(source)
+    assert skipped.reason.startswith("the energy is that of the relaxed system")
+
+
 def test_a_folder_of_published_tests_alone_is_an_error(tmp_path) -> None:
     write_oc_lmdb(tmp_path / "test_id" / "data.0000.lmdb", 1)
     (source,) = open_family("oc22", tmp_path)

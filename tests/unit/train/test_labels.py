@@ -132,9 +132,13 @@ def test_a_label_of_some_systems_is_a_warning_with_the_share_without() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"force_rms": 60.0}, "is 60 eV/Å, which is implausibly large"),
+        # hot molecules in kcal/mol
+        ({"force_rms": 23.7}, "is 23.7 eV/Å, which is implausibly large"),
         ({"force_rms": 1e-5}, "is 1e-05 eV/Å, which is implausibly small"),
-        ({"force_rms": 30.0}, "beside a spread of the energies of 0.5 eV"),
+        (
+            {"force_rms": 10.0, "energy_std": 0.1},
+            "beside a spread of the energies of 0.1 eV",
+        ),
     ],
 )
 def test_implausible_scales_are_a_warning(changes, text) -> None:

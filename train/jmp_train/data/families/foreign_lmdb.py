@@ -51,6 +51,10 @@ _ENERGIES = ("y", "energy")
 _FORCES = ("force", "forces")
 
 
+_RELAXED = "y_relaxed"
+"""Field of the energy after the relaxation that a record belongs to."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelFields:
     """Which fields of a record are its labels; the first that is there counts."""
@@ -123,6 +127,8 @@ class LmdbSource:
     ) -> Record | Skipped:
         labels = read_labels(fields, self.labels, where)
         reason = labels.fault or too_large(labels.forces, self.max_force)
+        if _is_of_another_geometry(fields, self.labels) and labels.forces is None:
+            reason = "the energy is that of the relaxed system, not of this geometry"
         if reason:
             return Skipped(where=where, reason=reason)
         system = _text(fields.get("sid"))
@@ -256,6 +262,12 @@ def _reference(path: Path, system: str, where: str) -> float:
         f"{where} is of system {system or '(without sid)'}, which {path} has no "
         "reference energy for; give the references of this set"
     )
+
+
+def _is_of_another_geometry(fields: Fields, names: LabelFields) -> bool:
+    # with forces the record is a step of a relaxation, and the last one at that
+    taken = next((name for name in names.energy if fields.get(name) is not None), None)
+    return taken == _RELAXED and names.energy[0] != _RELAXED
 
 
 def _first(fields: Fields, names: tuple[str, ...]) -> Any:
