@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 from filelock import FileLock
 
 from jmp_calc.errors import ArgumentError, DataError
@@ -390,3 +391,15 @@ def slow() -> EMT:
             super().calculate(*args, **kwargs)
 
     return Slow()
+
+
+def test_constraints_do_not_change_forces(tmp_path):
+    atoms = crystals(1)[0]
+    held = atoms.copy()
+    held.set_constraint(FixAtoms([0, 1]))
+    label_structures([atoms, held], EMT_CHOICE, tmp_path / "out.xyz")
+    free, other = ase.io.read(tmp_path / "out.xyz", ":")
+    assert np.array_equal(free.arrays["REF_forces"], other.arrays["REF_forces"])
+    # structures that differ in nothing else have one label; this is the one of `held`
+    found = label_workers.labels_of(held, EMT(), EMT_CHOICE)
+    assert np.allclose(found["forces"], free.arrays["REF_forces"], atol=1e-8)
