@@ -15,8 +15,8 @@ Headers = Mapping[str, Mapping[str, Any]]
 """Headers of stores by name of the task."""
 
 MAX_FORCE_RMS = 15.0
-"""Root mean square of force components above which units are doubted, eV/Å; forces in
-kcal/mol/Å have about 24 where those in eV/Å have 1, which is usual for hot molecules."""
+"""Root mean square of force components above which units are doubted, eV/Å. Hot
+molecules have about 1, and 24 if it is in kcal/mol/Å."""
 MIN_FORCE_RMS = 1e-4
 """Likewise, below which."""
 MAX_RATIO = 50.0
