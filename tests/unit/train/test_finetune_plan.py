@@ -163,6 +163,19 @@ def test_references_of_a_kept_head_are_fitted_to_what_it_leaves(data) -> None:
             assert fit.references[number] == pytest.approx(value, abs=20)
 
 
+def test_references_of_a_kept_head_cover_a_rare_element(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("jmp_train.finetune.zero_shot.N_FITTED", 4)
+    frames = [to_frame(s) for s in toy_molecules(12)]
+    for place in (5, 11):
+        frames[place].numbers[0] = 9
+    found = frames_data(tmp_path / "rare", frames, val_fraction=0.1)
+    fit = residual_references(
+        toy_weights(elements=(1, 6, 7, 8, 9)), found.stores["train"], "qm7x"
+    )
+    assert set(fit.references) == set(found.counts)
+    assert 9 in found.counts
+
+
 def test_free_atoms_in_the_data_are_the_references_of_a_new_head(tmp_path) -> None:
     frames = [to_frame(s) for s in toy_molecules(8)]
     for symbol, energy in {
@@ -239,6 +252,11 @@ def test_a_replayed_task_keeps_its_head_and_is_mixed_evenly(data, toy_stores) ->
     alone = plan_of(data, source).config.max_steps
     assert alone is not None
     assert config.max_steps == 2 * alone
+
+
+def test_data_called_like_the_task_to_replay_are_an_error(data, toy_stores) -> None:
+    with pytest.raises(ArgumentError, match=r"both called 'mine'; .* --name"):
+        plan_of(data, toy_weights(heads=("mine",)), replay=(f"{toy_stores}:mine",))
 
 
 def test_a_store_to_replay_that_is_not_there_is_an_error(data, tmp_path) -> None:

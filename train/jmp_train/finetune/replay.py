@@ -67,6 +67,11 @@ def replay_tasks(
     tasks = []
     for replay in map(parse_replay, settings.replay):
         spec = find_head(source, replay.task)
+        if replay.task == data.facts.name:
+            raise ArgumentError(
+                f"the task to replay and your data are both called {replay.task!r}; "
+                "give your data another name with --name"
+            )
         if settings.target is not None or not data.labels["forces"]:
             raise ArgumentError(
                 "tasks with forces can be replayed only with data that have forces; "

@@ -23,7 +23,7 @@ from jmp_train.config import TaskConfig
 from jmp_train.data.batches import GraphDataset
 from jmp_train.data.store import Store
 from jmp_train.metrics import choose_samples, evaluate_model
-from jmp_train.metrics.evaluate import predictions
+from jmp_train.metrics.evaluate import Samples, predictions
 
 N_SCORED = 48
 """Systems that the heads are compared on."""
@@ -158,7 +158,7 @@ def residual_references(
     for batch, prediction in predictions(
         source,
         dataset,
-        choose_samples(dataset, N_FITTED),
+        _with_all_elements(store, choose_samples(dataset, N_FITTED)),
         forces=None,
         device=device,
     ):
@@ -179,6 +179,26 @@ def residual_references(
     return fit_references(
         np.concatenate(numbers), np.concatenate(index), np.array(energy)
     )
+
+
+def _with_all_elements(store: Store, samples: Samples) -> list[int]:
+    """Add the first systems that hold the elements which the samples lack.
+
+    An element without a reference would count as zero, or stop the run.
+    """
+    chosen = [int(sample) for sample in samples]
+    missing = {int(z) for z in store.header["element_systems"]}
+    for sample in chosen:
+        missing -= set(store[sample].numbers.tolist())
+    for sample in range(len(store)):
+        if not missing:
+            break
+        found = store[sample]
+        held = set(found.numbers.tolist())
+        if held & missing and found.energy is not None:
+            chosen.append(sample)
+            missing -= held
+    return sorted(chosen)
 
 
 def feature_change(
