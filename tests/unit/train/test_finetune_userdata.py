@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import ase.io
@@ -98,3 +99,39 @@ def test_labels_that_are_called_otherwise_in_another_file_are_an_error(
 )
 def test_the_task_is_called_after_the_data(file, given, name) -> None:
     assert task_name(settings(Path(file), name=given)) == name
+
+
+def test_structures_that_test_and_are_trained_on_are_counted(tmp_path) -> None:
+    path = write_user_file(tmp_path / "mine.xyz", 10)
+    (note,) = open_data(settings(path, test=path)).notes
+    assert re.match(r"8 of the 10 structures of the test part are in the train", note)
+
+
+def test_parts_without_common_structures_need_no_note(tmp_path) -> None:
+    path = write_user_file(tmp_path / "mine.xyz", 10)
+    other = write_user_file(tmp_path / "other.xyz", 10, seed=1)
+    assert open_data(settings(path, val=other)).notes == ()
+
+
+def test_named_parts_that_share_a_structure_are_noted(tmp_path) -> None:
+    frames = [to_frame(s) for _ in range(2) for s in toy_molecules(3)]
+    for atoms, split in zip(frames, ("train",) * 3 + ("val",) * 3, strict=True):
+        atoms.info["split"] = split
+    ase.io.write(tmp_path / "mine.xyz", frames)
+    *_, note = open_data(settings(tmp_path / "mine.xyz")).notes
+    assert note.startswith("3 of the 3 structures of the val part")
+
+
+def test_blocks_of_a_trajectory_can_be_held_out(tmp_path) -> None:
+    path = write_user_file(tmp_path / "mine.xyz", 40)
+    (splits,) = open_data(settings(path, split_by="block")).splits
+    assert splits.count("val") == 8
+    assert splits[::2] == splits[1::2]
+
+
+def test_labels_that_are_not_trained_on_do_not_matter_in_another_file(tmp_path) -> None:
+    path = write_user_file(tmp_path / "mine.xyz", 10, with_forces=False)
+    test = write_user_file(tmp_path / "test.xyz", 4, seed=1)
+    source = open_data(settings(path, test=test))
+    assert (source.keys.energy, source.keys.forces) == ("REF_energy", None)
+    assert part_sizes(source.splits)["test"] == 4

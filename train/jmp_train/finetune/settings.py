@@ -8,6 +8,7 @@ from pathlib import Path
 from jmp_calc.errors import ArgumentError, did_you_mean
 from jmp_calc.models.config import SIZES, ForceKind, HeadKind, TargetReduction
 from jmp_train.config import Device, Precision
+from jmp_train.data.source import SplitBy
 
 SCRATCH = "scratch"
 """What stands for random weights."""
@@ -39,6 +40,10 @@ class FinetuneSettings:
     val_fraction: float | None = None
     """Part of the data that validates, where they do not say it themselves; by default
     0.2 of 100 systems to 0.01 of very many."""
+    split_by: SplitBy = "structure"
+    """What is not divided between parts: copies of a structure, 20 blocks of
+    consecutive frames of each file (for trajectories, whose neighbouring frames are
+    nearly copies), whole files, or groups that frames name."""
     test: Path | None = None
     """File or folder that is scored at the end; by default what the data call test."""
     energy_key: str | None = None
@@ -107,6 +112,7 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         """Check what can be checked before any file is opened."""
+        _check_counts(self)
         if not self.data:
             raise ArgumentError("there are no data; give at least one file or folder")
         if self.size not in SIZES:
@@ -203,3 +209,26 @@ class RecipeSettings:
     """Seed of new weights and of the order of the systems."""
     workers: int = 0
     """Processes that read and build graphs."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before the recipe is looked up."""
+        _check_counts(self)
+
+
+def _check_counts(settings: FinetuneSettings | RecipeSettings) -> None:
+    """Refuse a length of zero, which must not mean that none was given."""
+    for word, value in (
+        ("epochs", settings.epochs),
+        ("steps", settings.max_steps),
+        ("batch", settings.batch_systems),
+    ):
+        if value is not None and value < 1:
+            raise ArgumentError(
+                f"--{word} is {value}; it must be at least 1 (leave it out for the "
+                "default)"
+            )
+    if settings.learning_rate is not None and not settings.learning_rate > 0:
+        raise ArgumentError(
+            f"--lr is {settings.learning_rate}; it must be positive (leave it out for "
+            "the default)"
+        )

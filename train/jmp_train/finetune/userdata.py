@@ -12,6 +12,7 @@ import torch
 
 from jmp_calc.errors import DataError
 from jmp_train.data.families.user import UserSource, open_user_files
+from jmp_train.data.families.user_labels import NONE
 from jmp_train.data.families.user_splits import SPLIT_NAMES
 from jmp_train.data.source import FamilyOptions
 from jmp_train.data.splits import Split
@@ -40,6 +41,7 @@ def open_data(settings: FinetuneSettings) -> UserSource:
         forces_key=settings.forces_key,
         stress_key=settings.stress_key,
         targets=() if settings.target is None else (settings.target,),
+        split_by=settings.split_by,
         level_of_theory=settings.level_of_theory,
     )
     others: dict[Split, Path | None] = {"val": settings.val, "test": settings.test}
@@ -49,9 +51,8 @@ def open_data(settings: FinetuneSettings) -> UserSource:
         n_val = 0 if "val" in given else _n_val(source, settings.val_fraction)
         source = divided(source, n_val)
     for part, path in given.items():
-        source = joined(
-            source, open_user_files([path], replace(options, split=part)), path
-        )
+        found = open_user_files([path], _options_of_other(options, source, part))
+        source = joined(source, found, path)
     sizes = part_sizes(source.splits)
     if not (sizes["train"] and sizes["val"]):
         lacking = "trains" if sizes["val"] else "validates"
@@ -60,7 +61,49 @@ def open_data(settings: FinetuneSettings) -> UserSource:
             f"test {sizes['test']} frames), but none {lacking}; name such frames, or "
             "give a file that validates"
         )
-    return source
+    if settings.split_by != "structure":
+        return source
+    return replace(source, notes=(*source.notes, *shared_notes(source)))
+
+
+def _options_of_other(
+    options: FamilyOptions, source: UserSource, part: Split
+) -> FamilyOptions:
+    """Return the options of a file that is one part as a whole.
+
+    Labels that the training data do not have are not looked at, so that a file with
+    energies and forces can test a run on energies alone.
+    """
+    keys = source.keys
+    return replace(
+        options,
+        split=part,
+        energy_key=options.energy_key if keys.energy else NONE,
+        forces_key=options.forces_key if keys.forces else NONE,
+        stress_key=options.stress_key if keys.stress else NONE,
+    )
+
+
+def shared_notes(source: UserSource) -> list[str]:
+    """Return which structures validate or test although they are trained on, as text.
+
+    Args:
+        source: The set, whose groups are hashes of the structures.
+    """
+    hashes: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
+    for splits, names in zip(source.splits, source.groups, strict=True):
+        for split, name in zip(splits, names, strict=True):
+            if name:
+                hashes[split].append(name)
+    trained, notes = set(hashes["train"]), []
+    for split in ("val", "test"):
+        count = sum(name in trained for name in hashes[split])
+        if count:
+            notes.append(
+                f"{count} of the {len(hashes[split])} structures of the {split} part "
+                "are in the training part, too: errors of that part are too small"
+            )
+    return notes
 
 
 def task_name(settings: FinetuneSettings) -> str:
