@@ -24,10 +24,11 @@ from jmp_train.finetune.recipeplan import plan_recipe_run
 from jmp_train.finetune.references import reference_table
 from jmp_train.finetune.settings import SCRATCH, FinetuneSettings, RecipeSettings
 from jmp_train.finetune.tables import graph_line, head_lines, start_line
+from jmp_train.finetune.units import unit_doubts
 from jmp_train.finetune.userdata import open_data, task_name
 from jmp_train.finetune.userplan import UserData, plan_user_run
 from jmp_train.finetune.zero_shot import feature_change
-from jmp_train.labels import check_labels, label_table
+from jmp_train.labels import check_labels, label_table, unit_warnings
 from jmp_train.metrics import TaskErrors
 from jmp_train.parallel import Group
 from jmp_train.prepare import PrepareProgress, prepare
@@ -99,7 +100,12 @@ def _plan_user(
     data = prepare_data(settings, say, progress=progress)
     plan = plan_user_run(settings, data, source, device=group.device)
     config = plan.config
-    for line in check_labels(config, train_headers(config)):
+    warnings = check_labels(config, train_headers(config))
+    if settings.target is None and not unit_warnings(data.facts.name, data.header):
+        warnings += unit_doubts(
+            data.stores["train"], source, plan.scores, device=group.device
+        )
+    for line in warnings:
         say(f"warning: {line}")
     say("")
     say(start_line(config, source))
