@@ -38,6 +38,7 @@ VERBS: Verbs = {
     "run": ("jmp_calc.cli.run:run", "Molecular dynamics from a structure file."),
     "relax": ("jmp_calc.cli.relax:relax", "Relax atoms and cells of structures."),
     "energy": ("jmp_calc.cli.energy:energy", "Energies and forces of whole files."),
+    "elastic": ("jmp_calc.cli.elastic:elastic", "Elastic constants of crystals."),
     "eos": ("jmp_calc.cli.eos:eos", "Equation of state, bulk modulus."),
     "phonons": ("jmp_calc.cli.phonons:phonons", "Phonons of crystals (phonopy)."),
     "predict": ("jmp_calc.cli.predict:predict", "Properties of structures, as table."),

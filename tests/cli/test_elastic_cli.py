@@ -1,0 +1,123 @@
+"""``jmp-md elastic`` as users call it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ase.build import bulk, molecule
+from ase.io import write
+
+from jmp_calc.cli import main
+from toys.runs import DescribedEMT
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    """A folder with a few structures."""
+    monkeypatch.chdir(tmp_path)
+    write("cu.xyz", bulk("Cu", cubic=True))
+    write("water.xyz", molecule("H2O"))
+    write("chloride.xyz", bulk("NaCl", "rocksalt", a=5.6))
+    Path("empty.xyz").write_text("")
+    return tmp_path
+
+
+def elastic(*words) -> int:
+    return main(["elastic", *map(str, words)])
+
+
+def error_line(capsys) -> str:
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_crystal_gives_constants_stresses_summary_and_picture(capsys):
+    assert elastic("cu.xyz", "--calculator", "emt", "--plot", "--relax", "cell") == 0
+    folder = Path("runs/cu-elastic-1")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "cu-elastic.csv",
+        "cu-elastic.png",
+        "cu-stresses.csv",
+        "cu-summary.yml",
+    ]
+    results = yaml.safe_load((folder / "cu-summary.yml").read_text())["results"]
+    assert results["elastic_constants_GPa"][0][0] == pytest.approx(172.6, abs=0.2)
+    assert results["is_stable"] is True
+    assert results["space_group"] == "Fm-3m (225)"
+    captured = capsys.readouterr()
+    assert "  xx     172.5" in captured.out
+    assert "Poisson     0.314" in captured.out
+    assert captured.err == ""
+
+
+def test_a_crystal_under_stress_is_warned_about(capsys):
+    assert elastic("cu.xyz", "--calculator", "emt", "--points", 2) == 0
+    assert "cu: warning: the unstrained crystal has a stress" in error_line(capsys)
+
+
+def test_direct_forces_are_refused_unless_allowed(monkeypatch, capsys):
+    monkeypatch.setattr(
+        "jmp_calc.cli.job.build_calculator",
+        lambda options: DescribedEMT(options, is_conservative=False),
+    )
+    assert elastic("cu.xyz", "--points", 2) == 2
+    assert "elastic needs forces that are the gradient" in error_line(capsys)
+    assert not Path("runs").exists()
+    assert elastic("cu.xyz", "--points", 2, "--allow-direct-forces") == 0
+
+
+def test_a_relaxation_that_does_not_converge_has_an_exit_code(capsys):
+    loose = bulk("Cu", cubic=True, a=3.59)
+    loose.rattle(0.05, seed=0)
+    write("loose.xyz", loose)
+    words = ("--calculator", "emt", "--points", 2, "--steps", 1)
+    assert elastic("loose.xyz", *words, "--residual-stress-GPa", 99) == 3
+    assert "loose: not converged: 13 relaxations" in error_line(capsys)
+
+
+def test_a_model_gives_constants():
+    write("si.xyz", bulk("Si"))
+    words = ("--model", "jmp-nano", "--points", 2, "--relax", "none")
+    assert elastic("si.xyz", *words, "--strain-percent", 1, "--out", "here") == 0
+    summary = yaml.safe_load(Path("here/si-summary.yml").read_text())
+    assert len(summary["model"]["weights_sha256"]) == 64
+    assert summary["settings"]["strain_percent"] == 1
+
+
+def test_the_help_has_units_and_an_example_and_needs_no_torch(capsys):
+    assert elastic("--help") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Example: jmp-md elastic crystal.cif" in out
+    assert "the constants (CSV, GPa; Voigt order xx yy zz yz xz xy)" in out
+    code = (
+        "import sys; from jmp_calc.cli import main; main(['elastic', '--help']); "
+        "sys.exit(int(bool({'torch', 'matplotlib', 'phonopy'} & set(sys.modules))))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["none.xyz"], "none.xyz does not exist; give a structure file"),
+        (["empty.xyz"], "cannot read structure -1 of empty.xyz"),
+        (["water.xyz"], "elastic constants needs a crystal"),
+        (["chloride.xyz"], "No EMT-potential for"),
+        (["cu.xyz", "--points", "3"], "points is 3; give an even number"),
+        (["cu.xyz", "--strain-percent", "50"], "strain_percent is 50.0; give"),
+        (["cu.xyz", "--fmax", "0"], "fmax_eV_per_A is 0.0; give a number above 0"),
+        (["cu.xyz", "--out", "old"], "cu-elastic.csv exists and would be replaced"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(words, told, capsys):
+    Path("old").mkdir()
+    Path("old/cu-elastic.csv").write_text("precious")
+    assert elastic(*words, "--calculator", "emt") == 2
+    assert told in error_line(capsys)
+    assert not Path("runs").exists()
+    assert Path("old/cu-elastic.csv").read_text() == "precious"
