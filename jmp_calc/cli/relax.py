@@ -260,17 +260,25 @@ def _print_end(result: RelaxResult, output: OutputOptions, job: Job) -> None:
     lines["table"] = result.files.table
     lines["summary"] = result.files.summary
     print_facts(lines)
-    bad = [o for o in result.outcomes if o.reason and o.status != NOT_STARTED]
-    for outcome in bad[:ROWS_SHOWN]:
+    if result.interruption is not None:
+        print(f"jmp-md: interrupted: {result.interruption}", file=sys.stderr)
+    for outcome in list(filter(_is_bad, result.outcomes))[:ROWS_SHOWN]:
         print(
             f"jmp-md: {outcome.name}: {outcome.status}: {outcome.reason}",
             file=sys.stderr,
         )
 
 
+def _is_bad(outcome: RelaxOutcome) -> bool:
+    """Whether a structure has a reason of its own for not being relaxed."""
+    return outcome.status not in (CONVERGED, INTERRUPTED, NOT_STARTED)
+
+
 def _print_table(outcomes: Sequence[RelaxOutcome]) -> None:
-    """Print how each structure ended; of many the first ones."""
-    shown = outcomes[:ROWS_SHOWN]
+    """Print how each structure ended; of many some, first those that need a look."""
+    shown = list(outcomes)
+    if len(shown) > ROWS_SHOWN:
+        shown = sorted(shown, key=_is_bad, reverse=True)[:ROWS_SHOWN]
     width = max(9, *(len(outcome.name) for outcome in shown))
     has_cell = any(o.steps and o.steps[0].volume_A3 is not None for o in shown)
     head = f"\n  {'structure':{width}s}  {'status':13s} {'steps':>5s}"

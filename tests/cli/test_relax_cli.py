@@ -14,9 +14,11 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.constraints import FixedLine
 from ase.io import read, write
+from ase.optimize import LBFGS
 
 from jmp_calc.cli import main
 from jmp_calc.cli.relax import exit_code
+from jmp_calc.sim.relax import RelaxSettings, run_relax
 
 
 @pytest.fixture(autouse=True)
@@ -200,3 +202,45 @@ def test_names_of_other_programs_are_understood(capsys):
     # what this verb does not have is not suggested
     assert emt("cu.xyz", "--thermostat", "nhc") == 2
     assert "--ensemble" not in capsys.readouterr().err
+
+
+def test_a_batch_of_a_model_goes_the_way_of_each_structure_alone(tmp_path):
+    from jmp_calc import JMPCalculator
+
+    systems = {name: molecule(name) for name in ("CH3OH", "CH3CH2OH", "CH4", "H2O")}
+    calculator = JMPCalculator("jmp-nano", head="qm7x", dtype="float64")
+    settings = RelaxSettings(steps=4, fmax_eV_per_A=1e-6, trajectory_format="none")
+    result = run_relax(systems, settings, calculator=calculator, out=tmp_path)
+    assert result.n_rounds == 5
+    for outcome in result.outcomes:
+        atoms = systems[outcome.name].copy()
+        atoms.calc = calculator
+        energies: list[float] = []
+        alone = LBFGS(atoms, logfile=None)
+        alone.attach(lambda a=atoms, e=energies: e.append(a.get_potential_energy()))
+        alone.run(fmax=1e-6, steps=4)
+        # float64 sums of a batch and of one structure differ in the last digits
+        ours = [step.energy_eV for step in outcome.steps]
+        assert ours == pytest.approx(energies, abs=1e-9)
+
+
+def test_of_many_structures_those_that_need_a_look_are_shown(capsys, monkeypatch):
+    monkeypatch.setattr("jmp_calc.cli.relax.ROWS_SHOWN", 2)
+    copper = read("cu.xyz")
+    write("many.xyz", [bulk("Cu"), bulk("Cu"), bulk("Cu"), copper])
+    assert emt("many.xyz", "--frame", ":", "--steps", 1) == 3
+    out = capsys.readouterr().out
+    assert "many-3     not converged" in out
+    assert "many-0     converged" in out
+    assert "many-1" not in out
+    assert "... and 2 more, see the table" in out
+    assert "3 converged, 1 not converged" in out
+
+
+def test_an_interrupt_is_told_once(capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt("SIGTERM")
+
+    monkeypatch.setattr("jmp_calc.sim.evaluation.OneByOne.evaluate", interrupt)
+    assert emt("metals.xyz", "--frame", ":") == 130
+    assert error_line(capsys) == "jmp-md: interrupted: SIGTERM in round 1"
