@@ -26,6 +26,7 @@ from jmp_calc.sim.output import (
     without_results,
     writing,
 )
+from jmp_calc.sim.trajectories.h5md import H5MDWriter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,7 +211,7 @@ def keep_frames(path: Path, number: int) -> None:
         raise DataError(f"cannot read the trajectory {path}: {error}") from error
 
 
-TrajectoryWriting = XYZTrajectory | ASETrajectory
+TrajectoryWriting = XYZTrajectory | ASETrajectory | H5MDWriter
 """What writes a trajectory."""
 
 
@@ -225,9 +226,13 @@ def open_trajectory(
         kept: Go on with an existing file after that part of it.
 
     Raises:
-        ArgumentError: If the file exists and may not be replaced.
+        ArgumentError: If the file exists and may not be replaced, or a package for it
+            is missing.
         DataError: If it cannot be made, or holds less than is to be kept.
     """
+    if path.suffix == TRAJECTORY_FORMATS["h5md"]:
+        n_frames = None if kept is None else kept.n_frames
+        return H5MDWriter(path, overwrite=overwrite, keep_frames=n_frames)
     kind = XYZTrajectory if path.suffix == TRAJECTORY_FORMATS["xyz"] else ASETrajectory
     return kind(path, overwrite=overwrite, kept=kept)
 

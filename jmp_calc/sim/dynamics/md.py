@@ -27,6 +27,7 @@ from jmp_calc.sim.dynamics.recorder import (
 )
 from jmp_calc.sim.dynamics.settings import MDSettings, RecordSettings, WatchSettings
 from jmp_calc.sim.output import versions
+from jmp_calc.sim.trajectories.h5md import require_h5py
 
 _RATTLE_FAILED = "Did not converge"
 """What ASE's FixBondLengths raises when atoms move too far in one step."""
@@ -124,6 +125,8 @@ def run_md(
         DataError: If a file cannot be written, or there is nothing to resume.
     """
     _check(atoms)
+    if record is not None and record.trajectory_format == "h5md":
+        require_h5py()
     record, watch = record or RecordSettings(), watch or WatchSettings()
     files = MDFiles.under(out, stem, record.trajectory_format)
     weights = (provenance or {}).get("model", {}).get("weights_sha256")

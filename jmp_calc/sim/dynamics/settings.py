@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from jmp_calc.errors import ArgumentError, did_you_mean
 
-TRAJECTORY_FORMATS: dict[str, str] = {"traj": ".traj", "xyz": ".xyz"}
-"""Trajectory formats and their endings: ASE's own (exact), extended XYZ (text)."""
+TRAJECTORY_FORMATS: dict[str, str] = {"traj": ".traj", "xyz": ".xyz", "h5md": ".h5"}
+"""Trajectory formats and their endings: ASE's own, extended XYZ (text), H5MD (HDF5)."""
 
 DEFAULT_STEPS = 4000
 """Length of a run if neither steps nor a time are asked for."""
@@ -123,7 +123,7 @@ class RecordSettings:
     """What a run writes, and how often."""
 
     trajectory_format: str = "traj"
-    """traj (exact) or xyz (extended XYZ, 8 decimals)."""
+    """traj (exact), h5md (HDF5, for other programs) or xyz (text, 8 decimals)."""
     trajectory_stride: int = 10
     """Steps between frames of the trajectory."""
     log_stride: int = 10

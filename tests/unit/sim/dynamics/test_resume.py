@@ -30,6 +30,8 @@ from jmp_calc.sim.dynamics.md import (
     WatchSettings,
     run_md,
 )
+from jmp_calc.sim.dynamics.settings import TRAJECTORY_FORMATS
+from jmp_calc.sim.trajectories.h5md import H5MDFrames
 
 
 class FreshEMT(EMT):
@@ -78,6 +80,13 @@ def content(folder: Path) -> dict[str, bytes]:
         for path in folder.iterdir()
         if not path.name.endswith(("summary.yml", "checkpoint.npz"))
     }
+
+
+def steps_of(trajectory: Path) -> list[int]:
+    if trajectory.suffix == ".h5":
+        with H5MDFrames(trajectory) as frames:
+            return [frame.info["step"] for frame in frames]
+    return [frame.info["step"] for frame in read(trajectory, ":")]
 
 
 def assert_same_state(one: Path, other: Path) -> None:
@@ -183,15 +192,15 @@ KILLED = """
 """
 
 
-@pytest.mark.parametrize("kind", ["traj", "xyz"])
+@pytest.mark.parametrize("kind", TRAJECTORY_FORMATS)
 def test_a_killed_run_goes_on_without_duplicate_frames(kind, tmp_path):
     script = textwrap.dedent(KILLED)
     died = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "cut"), kind], check=False
     )
     assert died.returncode == -signal.SIGKILL
-    trajectory = next((tmp_path / "cut").glob("md-traj.*"))
-    assert [f.info["step"] for f in read(trajectory, ":")] == list(range(30))
+    trajectory = tmp_path / f"cut/md-traj{TRAJECTORY_FORMATS[kind]}"
+    assert steps_of(trajectory) == list(range(30))
     assert load_checkpoint(tmp_path / "cut/md-checkpoint.npz").observables.step == 24
     settings = MDSettings(ensemble="nvt-bussi", steps=60, timestep_fs=2.0)
     record = RecordSettings(
@@ -199,7 +208,7 @@ def test_a_killed_run_goes_on_without_duplicate_frames(kind, tmp_path):
     )
     run_md(copper(), settings, record=record, out=tmp_path / "cut", resume=True)
     run_md(copper(), settings, record=record, out=tmp_path / "whole")
-    assert [f.info["step"] for f in read(trajectory, ":")] == list(range(61))
+    assert steps_of(trajectory) == list(range(61))
     assert_same_state(tmp_path / "whole", tmp_path / "cut")
     rows = (tmp_path / "cut/md-md.csv").read_text()
     assert rows == (tmp_path / "whole/md-md.csv").read_text()

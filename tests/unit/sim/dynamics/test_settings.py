@@ -47,7 +47,7 @@ def test_limits_and_strides_have_rules_as_well(kind, field, value, rule):
 
 
 def test_an_unknown_trajectory_format_lists_the_known_ones():
-    with pytest.raises(ArgumentError, match="'xyzz'; choose one of traj, xyz; did you"):
+    with pytest.raises(ArgumentError, match="'xyzz'; choose one of traj, xyz, h5md;"):
         RecordSettings(trajectory_format="xyzz")
 
 

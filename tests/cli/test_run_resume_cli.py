@@ -1,0 +1,140 @@
+"""``jmp-md run --resume`` and what else a run can be told, through ``main()``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from ase.build import bulk
+from ase.io import read, write
+
+from toys.runs import error_line, run
+
+
+@pytest.fixture
+def copper(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    write("copper.xyz", atoms)
+    return Path("copper.xyz")
+
+
+def start(copper, *words) -> int:
+    return run(copper, "--calculator", "emt", "--out", "here", *words)
+
+
+def summary() -> dict:
+    return yaml.safe_load(Path("here/copper-summary.yml").read_text())
+
+
+def test_a_resumed_run_takes_the_settings_that_it_began_with(copper, capsys):
+    assert start(copper, "--steps", 20, "--temperature-K", 77, "--log-stride", 2) == 0
+    assert start(copper, "--resume", "--steps", 30) == 0
+    text = capsys.readouterr().out
+    assert "resumed     at step 20, 10 to go" in text
+    assert "30 steps in" in text
+    settings = summary()["settings"]
+    assert (settings["temperature_K"], settings["log_stride"]) == (77.0, 2)
+    assert summary()["resumed_from_step"] == 20
+    steps = [f.info["step"] for f in read("here/copper-traj.traj", ":")]
+    assert steps == [0, 10, 20, 30]
+
+
+def test_a_total_in_time_replaces_one_in_steps(copper):
+    start(copper, "--steps", 10, "--timestep-fs", 2)
+    assert start(copper, "--resume", "--time-ps", "0.04") == 0
+    assert summary()["results"]["steps"] == 20
+
+
+def test_changed_physics_is_refused_and_nothing_is_touched(copper, capsys):
+    start(copper, "--steps", 10)
+    before = Path("here/copper-traj.traj").read_bytes()
+    capsys.readouterr()
+    assert start(copper, "--resume", "--temperature-K", 500, "--steps", 20) == 2
+    assert "temperature_K was 300.0 and is 500.0" in error_line(capsys)
+    assert Path("here/copper-traj.traj").read_bytes() == before
+
+
+def test_resume_begins_a_run_that_is_not_there(copper):
+    assert start(copper, "--resume", "--steps", 5) == 0
+    assert summary()["results"]["steps"] == 5
+
+
+def test_resume_needs_a_folder(copper, capsys):
+    assert run(copper, "--calculator", "emt", "--resume") == 2
+    assert "--resume needs the --out of the run" in error_line(capsys)
+
+
+def test_out_of_time_is_its_own_exit_code(copper, capsys):
+    assert start(copper, "--steps", 500, "--max-minutes", "1e-9") == 3
+    assert "max_minutes over after step" in capsys.readouterr().err
+    assert start(copper, "--resume", "--steps", 500) == 0
+
+
+def test_several_structures_run_one_after_the_other(copper, capsys):
+    write("second.xyz", bulk("Al", cubic=True))
+    words = ("--calculator", "emt", "--steps", 4, "--out", "here")
+    assert run(copper, "second.xyz", *words) == 0
+    for name in ("copper", "second"):
+        assert Path(f"here/{name}-final.xyz").is_file()
+
+
+def test_a_config_file_gives_options_and_the_command_line_wins(copper):
+    Path("a.yml").write_text("steps: 6\ntemperature-K: 150\nensemble: nvt-bussi\n")
+    assert start(copper, "--config", "a.yml", "--steps", 8) == 0
+    settings = summary()["settings"]
+    assert settings["temperature_K"] == 150.0
+    assert settings["ensemble"] == "nvt-bussi"
+    assert summary()["results"]["steps"] == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stepps: 5", "unknown option 'stepps'; there are .*did you mean 'steps'"),
+        ("5", "holds no table of options"),
+        ("steps: [", "cannot read --config a.yml"),
+        ("steps: many", "'many' is not a valid integer"),
+    ],
+)
+def test_a_wrong_config_file_is_an_error(text, message, copper, capsys):
+    Path("a.yml").write_text(text)
+    assert start(copper, "--config", "a.yml") == 2
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(" ".join(capsys.readouterr().err.split()))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps", 0, "--time-ps", 1], "give the length of the run in one of them"),
+        (["--ensemble", "nve", "--pressure-GPa", 1], "nve has no barostat"),
+        (["--timestep-fs", -1], "timestep_fs is -1.0; it must be above 0"),
+        (["--hydrogen-mass-amu", 0], "hydrogen_mass_amu is 0.0; it must be above 0"),
+        (["--max-bond-stretch", 0.5], "max_bond_stretch is 0.5; it must be above 1"),
+        (["--calculator", "nowhere:f"], "calculator 'nowhere:f' cannot be imported"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_makes_nothing(words, message, copper, capsys):
+    assert start(copper, *words) == 2
+    assert message in error_line(capsys)
+    assert not Path("here").exists()
+
+
+def test_a_bond_that_breaks_ends_the_run_if_that_is_asked_for(copper, capsys):
+    words = ("--temperature-K", 9000, "--max-temperature-K", 1e6, "--timestep-fs", 4)
+    words += ("--max-energy-change-eV-per-atom", 99, "--max-bond-stretch", "1.2")
+    assert start(copper, *words, "--steps", 500) == 4
+    assert "more than max_bond_stretch = 1.2" in capsys.readouterr().err
+
+
+def test_pressure_and_volume_are_logged_where_the_cell_moves(copper):
+    words = ("--ensemble", "npt", "--timestep-fs", 2, "--steps", 20, "--plot")
+    assert start(copper, *words) == 0
+    header = Path("here/copper-md.csv").read_text().splitlines()[0]
+    assert header.endswith("temperature_K,pressure_GPa,volume_A3")
+    assert Path("here/copper-md.png").is_file()
+    frame = read("here/copper-traj.traj")
+    assert frame.get_stress().shape == (6,)
