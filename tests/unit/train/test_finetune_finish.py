@@ -13,13 +13,14 @@ from jmp_calc.models.weights import load_weights, save_weights
 from jmp_train.config import StartConfig, TaskConfig, TrainConfig
 from jmp_train.config_file import save_config
 from jmp_train.data.store import Store, store_path
-from jmp_train.finetune.finish import finish_weights, record_errors
+from jmp_train.finetune.finish import finish_weights, no_gain, record_errors
 from jmp_train.finetune.run import check_folder, resumed_config
 from jmp_train.finetune.tables import graph_line, group_table, head_lines, start_line
 from jmp_train.finetune.zero_shot import HeadScore, dataset_of
 from jmp_train.groups import parameter_groups
 from jmp_train.metrics import choose_samples, evaluate_model
 from jmp_train.recipes.nano import GRAPH
+from jmp_train.runlog import RunLog
 from toys.finetuning import toy_weights
 from toys.training import RULES, toy_config
 
@@ -97,6 +98,19 @@ def test_errors_are_those_of_the_finished_file(tmp_path) -> None:
     record_errors(path, {"qm7x": {"force_mae_eV_per_A": 0.25}})
     training = load_weights(path).info["training"]
     assert training["test"] == {"qm7x": {"force_mae_eV_per_A": 0.25}}
+
+
+@pytest.mark.parametrize(("best", "is_noted"), [(0.6, True), (0.4, False)])
+def test_training_that_only_makes_weights_worse_is_noted(
+    tmp_path, best, is_noted
+) -> None:
+    log = RunLog(tmp_path)
+    log.append("evaluation", {"step": 0, "monitored": 0.5})
+    log.append("evaluation", {"step": 5, "monitored": best})
+    log.close()
+    notes = no_gain(tmp_path, best=best, monitor="forces")
+    assert bool(notes) is is_noted
+    assert all("forces error of the validation was 0.5 before" in n for n in notes)
 
 
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from jmp_calc.models.weights import load_weights, save_weights
 from jmp_train.config import TaskConfig, TrainConfig
 from jmp_train.data.store import Store
 from jmp_train.finetune.zero_shot import residual_references
+from jmp_train.runlog import LOG
 
 
 def finish_weights(
@@ -61,6 +64,30 @@ def finish_weights(
         )
     save_weights(model.cpu(), path)
     return notes
+
+
+def no_gain(run: Path, *, best: float | None, monitor: str) -> list[str]:
+    """Return that training has only made the weights worse, if it has.
+
+    The weights before the first step are not among those that a run chooses from.
+
+    Args:
+        run: Folder of the run.
+        best: Smallest monitored error of the validations after the first step.
+        monitor: What that error is.
+    """
+    first = None
+    for line in (run / LOG).read_text(encoding="utf-8").splitlines():
+        with suppress(json.JSONDecodeError):  # a line that was cut off
+            record = json.loads(line)
+            if record["kind"] == "evaluation" and record["step"] == 0:
+                first = record.get("monitored")
+    if best is None or first is None or first >= best:
+        return []
+    return [
+        f"the {monitor} error of the validation was {first:.4g} before training and "
+        f"{best:.4g} at best after it; train longer, or at a smaller rate (--lr)"
+    ]
 
 
 def record_errors(path: Path, errors: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from jmp_train.config_file import load_config
 from jmp_train.data.splits import SPLITS, Split
 from jmp_train.data.store import Store, store_path
 from jmp_train.export import export_weights
-from jmp_train.finetune.finish import finish_weights, record_errors
+from jmp_train.finetune.finish import finish_weights, no_gain, record_errors
 from jmp_train.finetune.graphs import graph_rules, is_published
 from jmp_train.finetune.pace import fit_to_time
 from jmp_train.finetune.recipeplan import plan_recipe_run
@@ -268,6 +268,9 @@ def finish_run(trainer: Trainer, result: RunResult) -> Outcome:
         facts = {"split": split, "step": trainer.position.step}
         log.write(errors_name(split), {**facts, "tasks": errors_to_json(found)})
     log.close()
+    if trainer.stopping is not None and config.stopping is not None:
+        best, monitor = trainer.stopping.best, config.stopping.monitor
+        notes += group.on_main(lambda: no_gain(config.out, best=best, monitor=monitor))
     return Outcome(weights=path, errors=errors, notes=notes)
 
 
