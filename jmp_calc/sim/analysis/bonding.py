@@ -33,6 +33,7 @@ class Bonding:
         self._angles = KindHistogram(self._bonds.angle_kinds, ANGLE_BIN_DEGREES, 180.0)
         self._equilibrium = self._bonds.first_lengths
         self._reference: KindHistogram | None = None
+        self._reference_angles: KindHistogram | None = None
         if settings.reference is not None and len(self._bonds.atoms):
             self._read_reference(first)
         self._stretches: list[float] = []
@@ -117,46 +118,21 @@ class Bonding:
         )
 
     def _bond_section(self) -> Section:
-        columns = {"length_A": self._lengths.middles}
-        columns |= {
-            f"{kind}_per_A": curve for kind, curve in self._lengths.densities().items()
-        }
-        facts = []
-        means = {} if self._reference is None else self._reference.moments()
-        if self._reference is not None:
-            columns |= {
-                f"reference_{kind}_per_A": curve
-                for kind, curve in self._reference.densities().items()
-            }
-        for kind, (mean, spread) in self._lengths.moments().items():
-            text = f"{mean:.4f} Å, spread {spread:.4f} Å"
-            if kind in means:
-                text += f" (reference {means[kind][0]:.4f} and {means[kind][1]:.4f})"
-            facts.append(Fact(name=f"{kind}, mean", value=text))
-        return Section(
-            key="bonds",
-            title="Bond lengths",
-            about=_ABOUT_BONDS,
-            facts=tuple(facts),
-            columns=_trimmed(columns),
+        return _section(
+            "bonds",
+            "Bond lengths",
+            _ABOUT_BONDS,
+            ("length_A", "A", "{mean:.4f} Å, spread {spread:.4f} Å"),
+            (self._lengths, self._reference),
         )
 
     def _angle_section(self) -> Section:
-        columns = {"angle_degrees": self._angles.middles}
-        columns |= {
-            f"{kind}_per_degree": curve
-            for kind, curve in self._angles.densities().items()
-        }
-        return Section(
-            key="angles",
-            title="Bond angles",
-            about="Angles between bonds that share an atom (in the middle); the "
-            "integral of each curve is 1.",
-            facts=tuple(
-                Fact(name=f"{kind}, mean", value=f"{mean:.2f}°, spread {spread:.2f}°")
-                for kind, (mean, spread) in self._angles.moments().items()
-            ),
-            columns=_trimmed(columns),
+        return _section(
+            "angles",
+            "Bond angles",
+            _ABOUT_ANGLES,
+            ("angle_degrees", "degree", "{mean:.2f}°, spread {spread:.2f}°"),
+            (self._angles, self._reference_angles),
         )
 
     def _read_reference(self, first: Atoms) -> None:
@@ -164,6 +140,7 @@ class Bonding:
         assert path is not None
         follower = BondFollower(first)
         histogram = KindHistogram(follower.kinds, LENGTH_BIN_A, LONGEST_A)
+        angles = KindHistogram(follower.angle_kinds, ANGLE_BIN_DEGREES, 180.0)
         total, n_frames = np.zeros(len(follower.atoms)), 0
         for _, frame in FrameFile(path=path):
             if not np.array_equal(frame.numbers, first.numbers):
@@ -174,10 +151,41 @@ class Bonding:
                 return
             lengths = follower.lengths(frame)
             histogram.add(lengths)
+            angles.add(follower.angles())
             total += lengths
             n_frames += 1
         self._equilibrium = total / n_frames
         self._reference = histogram
+        self._reference_angles = angles
+
+
+def _section(
+    key: str,
+    title: str,
+    about: str,
+    words: tuple[str, str, str],
+    histograms: tuple[KindHistogram, KindHistogram | None],
+) -> Section:
+    abscissa, unit, text = words
+    mine, theirs = histograms
+    columns = {abscissa: mine.middles}
+    means = {}
+    for prefix, histogram in (("", mine), ("reference_", theirs)):
+        if histogram is not None:
+            for kind, curve in histogram.densities().items():
+                columns[f"{prefix}{kind}_per_{unit}"] = curve
+    if theirs is not None:
+        means = theirs.moments()
+    facts = []
+    for kind, (mean, spread) in mine.moments().items():
+        value = text.format(mean=mean, spread=spread)
+        if kind in means:
+            other = text.format(mean=means[kind][0], spread=means[kind][1])
+            value += f" (reference: {other})"
+        facts.append(Fact(name=f"{kind}, mean", value=value))
+    return Section(
+        key=key, title=title, about=about, facts=tuple(facts), columns=_trimmed(columns)
+    )
 
 
 def _trimmed(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -193,4 +201,8 @@ def _trimmed(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 _ABOUT_BONDS = (
     "Lengths of the bonds of the first frame (atoms closer than 1.2 times the sum of "
     "their covalent radii); the integral of each curve is 1."
+)
+_ABOUT_ANGLES = (
+    "Angles between bonds that share an atom (in the middle); the integral of each "
+    "curve is 1."
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,39 +41,36 @@ def draw_section(section: Section) -> Figure:
 
 
 def _draw_distances(axes: Axes, section: Section) -> None:
-    symbol = "g" if section.key == "rdf" else "h"
+    symbol, unit = ("g", "") if section.key == "rdf" else ("h", "_per_A")
     r = section.columns["r_A"]
-    pairs = _names(section, rf"{symbol}_(.+?)(_per_A)?")
+    pairs = _names(section, f"{symbol}_(.+){unit}")
     for place, (pair, curve) in enumerate(list(pairs.items())[:MOST_CURVES]):
-        axes.plot(
-            r, curve, c=color(place), lw=1.8 if pair == "total" else 1.1, label=pair
-        )
-        for name, other in section.columns.items():
-            if re.fullmatch(rf"error_{re.escape(pair)}(_per_A)?", name):
-                axes.fill_between(
-                    r,
-                    curve - other,
-                    curve + other,
-                    color=color(place),
-                    alpha=0.25,
-                    lw=0,
-                )
-            if re.fullmatch(rf"reference_{re.escape(pair)}(_per_A)?", name):
-                label = "reference (dashed)" if place == 0 else None
-                axes.plot(
-                    r,
-                    other,
-                    c="black" if place == 0 else color(place),
-                    lw=1.1,
-                    ls="--",
-                    label=label,
-                )
+        width = 1.8 if pair == "total" else 1.1
+        axes.plot(r, curve, c=color(place), lw=width, label=pair)
+        error = section.columns.get(f"error_{pair}{unit}")
+        if error is not None:
+            low, high = curve - error, curve + error
+            axes.fill_between(r, low, high, color=color(place), alpha=0.25, lw=0)
+    _draw_reference(axes, section, {k: f"reference_{k}{unit}" for k in pairs})
     if symbol == "g":
         axes.axhline(1.0, color=GRAY, lw=0.8, ls=":")
     axes.set_xlabel("r (Å)")
     axes.set_ylabel("g(r)" if symbol == "g" else "h(r) (Å⁻¹)")
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, _last_filled(r, list(pairs.values())))
+
+
+def _draw_reference(axes: Axes, section: Section, columns: Mapping[str, str]) -> None:
+    """Draw dashed curves in the order and the darker colours of the others."""
+    x = next(iter(section.columns.values()))
+    is_there = False
+    for place, name in enumerate(list(columns.values())[:MOST_CURVES]):
+        if name in section.columns:
+            axes.plot(x, section.columns[name], c="black", lw=1.0, ls="--")
+            axes.plot(x, section.columns[name], c=color(place), lw=0.7, ls="--")
+            is_there = True
+    if is_there:
+        axes.plot([], [], c="black", lw=1.0, ls="--", label="reference")
 
 
 def _draw_msd(axes: Axes, section: Section) -> None:
@@ -138,10 +135,7 @@ def _draw_histogram(axes: Axes, section: Section) -> None:
     for place, (kind, curve) in enumerate(list(curves.items())[:MOST_CURVES]):
         axes.plot(x, curve, c=color(place), lw=1.3, label=kind)
         axes.fill_between(x, 0, curve, color=color(place), alpha=0.12, lw=0)
-        other = section.columns.get(f"reference_{kind}_per_{unit}")
-        if other is not None:
-            label = "reference (dashed)" if place == 0 else None
-            axes.plot(x, other, c=color(place), lw=1.1, ls="--", label=label)
+    _draw_reference(axes, section, {k: f"reference_{k}_per_{unit}" for k in curves})
     axes.set_ylim(bottom=0)
     if unit == "A":
         axes.set_xlabel("bond length (Å)")

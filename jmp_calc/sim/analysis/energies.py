@@ -175,7 +175,7 @@ class Energies:
             for step, _, energy, _ in self._rows
             if step in energy_at and np.isfinite(energy)
         ]
-        return bool(gaps) and max(gaps) < SAME_ENERGY_EV
+        return bool(gaps) and bool(max(gaps) < SAME_ENERGY_EV)
 
     def _cut(self, rows: Series) -> Series:
         """Keep the time of the frames that were read, and what is of use."""

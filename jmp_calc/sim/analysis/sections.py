@@ -35,7 +35,10 @@ class Fact:
         # two digits of the error, and as many of the value
         digits = 1 - int(np.floor(np.log10(self.error)))
         if digits > 6 or self.error >= 1e4:
-            return f"{self.value:.3e} ± {self.error:.1e}"
+            size = max(abs(self.value), self.error)
+            return f"{self.value:.{digits + int(np.floor(np.log10(size)))}e} ± " + (
+                f"{self.error:.1e}"
+            )
         digits = max(digits, 0)
         return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
 

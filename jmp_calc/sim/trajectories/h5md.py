@@ -2,7 +2,8 @@
 
 Source:
     H5MD specification, version 1.1 (https://www.nongnu.org/h5md), with its module
-    "units"; de Buyl, Colberg and Hoefling, Comput. Phys. Commun. 185, 1546 (2014).
+    "units"; de Buyl, Colberg and Hoefling, Computer Physics Communications 185, 1546
+    (2014).
 """
 
 from __future__ import annotations

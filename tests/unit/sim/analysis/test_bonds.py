@@ -85,7 +85,7 @@ def test_equilibrium_lengths_are_those_of_the_reference(tmp_path) -> None:
     frames = [Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.74]])]
     facts = facts_of(frames, reference=tmp_path / "a.npz")
     assert facts["largest bond stretch"] == pytest.approx(0.74 / 0.8)
-    assert "(reference 0.8000 and 0.1000)" in facts["H-H, mean"]
+    assert "(reference: 0.8000 Å, spread 0.1000 Å)" in facts["H-H, mean"]
 
 
 def test_a_histogram_has_the_integral_one_and_the_right_moments() -> None:
