@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from jmp_calc.errors import ArgumentError
+from jmp_calc.errors import ArgumentError, DataError, JMPError
+from jmp_calc.files import file_hash
 
+ELECTRON_KEYS = ("charge", "spin", "spin_multiplicity")
+"""Entries of ``atoms.info`` that state charge (e) and multiplicity."""
 XTB_METHOD = "GFN2-xTB"
 """Method of tblite unless another is asked for."""
 
@@ -33,10 +37,12 @@ class CalculatorChoice:
         """
         try:
             calculator = _factory(self.name)(**self.options)
-        except TypeError as error:
+        except JMPError:
+            raise
+        except Exception as error:  # a factory may raise anything
             raise ArgumentError(
-                f"calculator {self.name!r} does not take the options "
-                f"{dict(self.options)}: {error}"
+                f"calculator {self.name!r} cannot be made with the options "
+                f"{dict(self.options)}: {type(error).__name__}: {error}"
             ) from error
         if not callable(getattr(calculator, "get_potential_energy", None)):
             raise ArgumentError(
@@ -50,6 +56,13 @@ class CalculatorChoice:
         return self.name == "emt" or not (
             self.name == "tblite" or is_factory(self.name)
         )
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other calculators; weights count with their content."""
+        path = Path(self.name)
+        content = file_hash(path) if path.is_file() else ""
+        return repr((self.name, sorted(self.options.items()), content))
 
     @property
     def level_of_theory(self) -> str:
@@ -90,15 +103,69 @@ def _factory(name: str) -> Callable[..., Any]:
     if is_factory(name):
         module, _, function = name.partition(":")
         try:
-            found: Callable[..., Any] = getattr(
-                importlib.import_module(module), function
-            )
-            return found
+            found: Any = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, ValueError) as error:
             raise ArgumentError(
                 f"calculator {name!r} cannot be imported ({error}); give "
                 "module:function, with the module on PYTHONPATH"
             ) from error
+        if not callable(found):
+            raise ArgumentError(
+                f"calculator {name!r} is not a function; give module:function that "
+                "returns an ASE calculator"
+            )
+        return found  # type: ignore[no-any-return]  # checked
     from jmp_calc.calculator import JMPCalculator
 
     return lambda **options: JMPCalculator(name, **options)
+
+
+def set_electrons(atoms: Atoms, choice: CalculatorChoice) -> None:
+    """Hand charge and spin of the structure to a calculator that reads them there.
+
+    They are ``charge`` and ``spin`` or ``spin_multiplicity``, the multiplicity, in
+    ``atoms.info``.
+
+    Args:
+        atoms: The structure; gets initial charges and magnetic moments.
+        choice: The calculator.
+
+    Raises:
+        DataError: If they are impossible, or the calculator does not know them.
+    """
+    charge = _whole(atoms, ("charge",)) or 0
+    # A multiplicity of 0 is what some write for "not stated".
+    multiplicity = _whole(atoms, ("spin", "spin_multiplicity")) or 1
+    if choice.knows_no_electrons and (charge or multiplicity != 1):
+        raise DataError(
+            f"the structure has charge {charge} and multiplicity {multiplicity}, which "
+            f"calculator {choice.name!r} does not know"
+        )
+    if charge:
+        atoms.set_initial_charges([charge / len(atoms)] * len(atoms))
+    if multiplicity != 1:
+        moment = (multiplicity - 1) / len(atoms)
+        atoms.set_initial_magnetic_moments([moment] * len(atoms))
+    if choice.name == "tblite":
+        charge = choice.options.get("charge", charge)
+        multiplicity = choice.options.get("multiplicity", multiplicity)
+        n_electrons = int(atoms.numbers.sum()) - charge
+        if (n_electrons + multiplicity) % 2 == 0 or multiplicity > n_electrons + 1:
+            raise DataError(
+                f"{n_electrons} electrons (charge {charge}) cannot have multiplicity "
+                f"{multiplicity}; set charge and spin in the info of the structure"
+            )
+
+
+def _whole(atoms: Atoms, keys: tuple[str, ...]) -> int | None:
+    key = next((key for key in keys if atoms.info.get(key) is not None), None)
+    if key is None:
+        return None
+    value = atoms.info[key]
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not number.is_integer():
+        raise DataError(f"{key} of the structure is {value!r}, not a whole number")
+    return int(number)

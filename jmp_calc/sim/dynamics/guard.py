@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import find_mic
 
 from jmp_calc.sim.dynamics.observables import Snapshot
 from jmp_calc.sim.dynamics.settings import MDSettings, WatchSettings
@@ -26,9 +25,8 @@ class BondWatch:
     """
 
     def __init__(self, start: Atoms) -> None:
-        self._pbc = start.pbc.copy()
         self._symbols = start.get_chemical_symbols()
-        self._pairs, self._lengths = bonds_of(start)
+        self._pairs, self._lengths, self._images = bonds_of(start)
         self.largest_stretch = 1.0
         """Longest length of any bond so far, in units of its length at the start."""
         self.worst: str | None = None
@@ -43,9 +41,9 @@ class BondWatch:
         if len(self._pairs) == 0:
             return 1.0
         first, second = self._pairs.T
-        _, lengths = find_mic(
-            shot.positions[second] - shot.positions[first], shot.cell, self._pbc
-        )
+        # atoms are never wrapped during a run, so each keeps its image
+        vectors = shot.positions[second] - shot.positions[first]
+        lengths = np.linalg.norm(vectors + self._images @ shot.cell, axis=1)
         stretch = lengths / self._lengths
         worst = int(np.argmax(stretch))
         largest = float(stretch[worst])

@@ -73,24 +73,26 @@ def set_velocities(
         atoms.set_momenta(atoms.get_momenta() * scale)
 
 
-def bonds_of(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bonds of a structure and their lengths.
+def bonds_of(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the bonds of a structure, their lengths and periodic images.
 
     Args:
         atoms: A structure, periodic or not.
 
     Returns:
-        Pairs of atoms (bonds x 2; the lower number first, periodic images as bonds of
-        their own) and lengths, angstrom.
+        Pairs of atoms (bonds x 2; the lower number first, bonds to several images of an
+        atom each for itself), lengths (angstrom), and the cells (bonds x 3, whole
+        numbers) that the second atom is away by.
 
     Source:
         Covalent radii as tabulated by ASE: Cordero et al., Dalton Trans. 2832 (2008).
     """
-    first, second, length = neighbor_list(
-        "ijd", atoms, natural_cutoffs(atoms, mult=BOND_TOLERANCE)
+    first, second, length, image = neighbor_list(
+        "ijdS", atoms, natural_cutoffs(atoms, mult=BOND_TOLERANCE)
     )
     is_once = first < second
-    return np.column_stack([first[is_once], second[is_once]]), length[is_once]
+    pairs = np.column_stack([first[is_once], second[is_once]])
+    return pairs, length[is_once], image[is_once]
 
 
 def repartition_hydrogen_mass(atoms: Atoms, mass_amu: float) -> None:
@@ -112,7 +114,7 @@ def repartition_hydrogen_mass(atoms: Atoms, mass_amu: float) -> None:
     """
     masses, velocities = atoms.get_masses(), atoms.get_velocities()
     is_hydrogen = atoms.numbers == 1
-    pairs, lengths = bonds_of(atoms)
+    pairs, lengths, _ = bonds_of(atoms)
     for hydrogen in np.flatnonzero(is_hydrogen):
         touches = (pairs == hydrogen).any(axis=1)
         partners = pairs[touches].sum(axis=1) - hydrogen

@@ -20,7 +20,8 @@ from filelock import FileLock
 
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.sim.output import LineFile
-from jmp_train.data import calculators, label_workers
+from jmp_calc.calculator import named as calculators
+from jmp_train.data import label_workers
 from jmp_train.data.labelling import (
     CalculatorChoice,
     label_structures,

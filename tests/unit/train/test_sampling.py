@@ -5,8 +5,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
+from jmp_calc.calculator.named import CalculatorChoice
 from jmp_calc.errors import ArgumentError, DataError
-from jmp_train.data.calculators import CalculatorChoice
 from jmp_train.data.sampling import MAKERS, overlap, sample_geometries
 from jmp_train.data.sampling_settings import KINDS, SamplingSettings
 

@@ -126,11 +126,11 @@ def sample(
 
     Example: jmp-train data sample molecules.xyz --kind stretch --n 20 --out new.xyz
     """
+    from jmp_calc.calculator.named import CalculatorChoice
     from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED
     from jmp_calc.errors import DataError
     from jmp_calc.files import replacing
     from jmp_calc.sim.output import check_new, extxyz_text, writing
-    from jmp_train.data.calculators import CalculatorChoice
     from jmp_train.data.sampling import sample_geometries
 
     _check_out(out, file)

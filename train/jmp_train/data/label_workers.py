@@ -16,8 +16,8 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from jmp_calc.calculator.named import CalculatorChoice, set_electrons
 from jmp_calc.errors import ArgumentError
-from jmp_train.data.calculators import CalculatorChoice, set_electrons
 
 Found = dict[str, Any]
 """Labels by name, or ``error``: why there are none."""

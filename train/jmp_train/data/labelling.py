@@ -20,10 +20,10 @@ from ase import Atoms
 from filelock import FileLock, Timeout
 from jaxtyping import Float
 
+from jmp_calc.calculator.named import CalculatorChoice as CalculatorChoice
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.files import replacing
 from jmp_calc.sim.output import LineFile, extxyz_text, save_text, writing
-from jmp_train.data.calculators import CalculatorChoice as CalculatorChoice
 from jmp_train.data.families.user_labels import (
     ENERGY_KEYS,
     FORCES_KEYS,

@@ -21,13 +21,13 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from jmp_calc.errors import ArgumentError, DataError
-from jmp_calc.units import FS, KB
-from jmp_train.data.calculators import (
+from jmp_calc.calculator.named import (
     ELECTRON_KEYS,
     CalculatorChoice,
     set_electrons,
 )
+from jmp_calc.errors import ArgumentError, DataError
+from jmp_calc.units import FS, KB
 from jmp_train.data.label_workers import end_with
 from jmp_train.data.sampling_settings import SamplingSettings
 
