@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,13 +8,18 @@ import numpy as np
 import pytest
 
 from jmp_calc.errors import ArgumentError, DataError
+from jmp_calc.models.weights import load_weights, save_weights
+from jmp_train.cli import main
+from jmp_train.data.store import store_path
 from jmp_train.evaluation.models import Measured, open_measured
 from jmp_train.evaluation.reservoir import Reservoir
 from jmp_train.evaluation.scores import size_class
 from jmp_train.evaluation.sets import choose_spec, file_set, store_sets
+from jmp_train.export import export_weights
+from jmp_train.trainer import Trainer
 from toys.batches import toy_model
 from toys.evaluation import save_toy, write_evaluation_stores, write_frames
-from toys.training import toy_config
+from toys.training import toy_config, toy_molecules, write_store
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +37,63 @@ def test_a_weights_file_says_its_name_and_hash(tmp_path) -> None:
     found = open_measured(str(path))
     assert (found.name, found.origin, found.step) == ("toy", str(path), None)
     assert len(found.sha256) == 64
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory) -> Path:
+    """A run that has ended, and whose weights file was finished afterwards."""
+    folder = tmp_path_factory.mktemp("ended")
+    for split, n in (("train", 4), ("val", 2), ("test", 3)):
+        write_store(store_path(folder / "stores", "qm7x", split), toy_molecules(n))
+    config = toy_config(folder / "stores", folder / "run", max_steps=2)
+    config = replace(config, data=replace(config.data, tasks=config.data.tasks[:1]))
+    Trainer.build(config).run()
+    file = export_weights(config.out)
+    model = load_weights(file)
+    spec = model.heads["qm7x"]
+    model.heads["qm7x"] = replace(spec, references={1: 7.0, 6: 7.0, 8: 7.0})
+    save_weights(model, file)
+    return config.out
+
+
+def test_a_run_that_has_ended_is_measured_by_its_weights_file(ended) -> None:
+    found = open_measured(str(ended))
+    assert (found.run, found.step) == (ended, 2)
+    assert found.origin.endswith(".safetensors")
+    assert found.model.heads["qm7x"].references[1] == 7.0
+
+
+def test_raw_weights_and_a_checkpoint_are_measured_as_they_are(ended) -> None:
+    checkpoint = ended / "checkpoints" / "step-00000002"
+    for found in (
+        open_measured(str(ended), is_averaged=False),
+        open_measured(str(checkpoint)),
+    ):
+        assert found.origin == str(checkpoint)
+        assert found.model.heads["qm7x"].references[1] != 7.0
+
+
+def test_a_run_that_goes_on_is_measured_by_its_last_checkpoint(ended, tmp_path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(ended, run)
+    (file,) = run.glob("*.safetensors")
+    model = load_weights(file)
+    model.info["training"]["step"] = 1
+    save_weights(model, file)
+    assert open_measured(str(run)).origin == str(run / "checkpoints" / "step-00000002")
+
+
+def test_only_a_whole_evaluation_replaces_the_errors_of_the_run(ended) -> None:
+    def evaluate(*words: str) -> bool:
+        errors = ended / "errors-test.json"
+        errors.write_text("of the run", encoding="utf-8")
+        options = ("--no-pictures", "--device", "cpu", *words)
+        assert main(["evaluate", str(ended), *options]) == 0
+        return errors.read_text(encoding="utf-8") != "of the run"
+
+    assert not evaluate("--limit", "1")
+    assert not evaluate("--stores", str(ended.parent / "stores"), "--head", "qm7x")
+    assert evaluate()
 
 
 def test_all_stores_called_like_a_head_are_taken(measured, stores) -> None:

@@ -43,7 +43,7 @@ from jmp_train.cli import FOLDER
     type=FOLDER,
     help="Folder of the report; default: evaluation-SPLIT in that of the run, or here.",
 )
-@click.option("--best", "is_best", is_flag=True, help="Best checkpoint, not the last.")
+@click.option("--best", "is_best", is_flag=True, help="Of a run, its best checkpoint.")
 @click.option(
     "--raw",
     "is_raw",
@@ -83,7 +83,8 @@ from jmp_train.cli import FOLDER
 def evaluate(*, is_raw: bool, **options: Any) -> None:
     """Measure the errors of weights on labelled systems.
 
-    WEIGHTS_OR_RUN is a name (jmp-nano), a weights file, or the folder of a run. The
+    WEIGHTS_OR_RUN is a name (jmp-nano), a weights file, or the folder of a run; of a
+    run that has ended its weights file is measured, of another its last checkpoint. The
     report (report.md, report.json) has errors by set, element and number of atoms,
     beside published ones where there are any, with pictures and a CSV of predictions.
 
@@ -115,7 +116,9 @@ def evaluate(*, is_raw: bool, **options: Any) -> None:
 
         found = run_evaluation(settings, show)
     measured, errors = found.measured, {s.name: s.errors for s in found.scores}
-    if measured.run is not None and not settings.data:
+    is_whole = not (settings.data or settings.limit or settings.head)
+    is_of_run = settings.stores is None and not settings.tasks
+    if measured.run is not None and is_whole and is_of_run:
         facts = {
             "split": settings.split,
             "step": measured.step,

@@ -9,9 +9,10 @@ from tempfile import TemporaryDirectory
 from jmp_calc.files import file_hash
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.pretrained.loading import load_model, locate
-from jmp_train.checkpoint_folders import find_checkpoint
+from jmp_train.checkpoint_folders import CHECKPOINTS, best, find_checkpoint, latest
 from jmp_train.config import TrainConfig
-from jmp_train.export import export_weights
+from jmp_train.config_file import config_hash
+from jmp_train.export import export_weights, weights_path
 from jmp_train.run_state import read_state
 
 
@@ -42,7 +43,8 @@ def open_measured(
 
     Args:
         place: Name of weights, a weights file, or the folder of a run or checkpoint.
-        is_best: Of a run, take the best checkpoint, and not the last.
+        is_best: Of a run, take the best checkpoint. By default it is the weights file
+            that the run left when it ended, or else the last checkpoint.
         is_averaged: Of a run, take the averaged weights if it keeps an average.
 
     Raises:
@@ -55,6 +57,9 @@ def open_measured(
         file = locate(place)
         name = str(model.info.get("name") or file.stem)
         return Measured(model=model, name=name, origin=place, sha256=file_hash(file))
+    left = None if is_best or not is_averaged else _left_by(path)
+    if left is not None:
+        return left
     checkpoint = find_checkpoint(path, is_best=is_best)
     state = read_state(checkpoint)
     with TemporaryDirectory() as folder:
@@ -68,6 +73,38 @@ def open_measured(
         name=state.config.name,
         origin=f"{checkpoint}",
         run=path,
+        step=state.position.step,
+        config=state.config,
+    )
+
+
+def _left_by(run: Path) -> Measured | None:
+    """Return the weights file of a run that has ended; None if it goes on, or has none.
+
+    It is what the run is for, and has what is fitted after the last step, such as the
+    zero of the energy of a run on forces alone, which no checkpoint has.
+    """
+    folder = run / CHECKPOINTS
+    checkpoint = best(folder) or latest(folder)
+    if checkpoint is None:
+        return None
+    state = read_state(checkpoint)
+    file = weights_path(run, state.config.name)
+    if not file.is_file():
+        return None
+    model = load_model(str(file))
+    training = model.info.get("training", {})
+    is_averaged = state.config.optim.ema_decay is not None
+    of_run = (config_hash(state.config), state.position.step, is_averaged)
+    keys = ("config_hash", "step", "is_averaged")
+    if tuple(training.get(key) for key in keys) != of_run:
+        return None
+    return Measured(
+        model=model,
+        name=state.config.name,
+        origin=str(file),
+        sha256=file_hash(file),
+        run=run,
         step=state.position.step,
         config=state.config,
     )
