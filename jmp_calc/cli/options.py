@@ -411,6 +411,7 @@ def settings_options(
     *,
     choices: Mapping[str, Sequence[str]] | None = None,
     aliases: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that gives a command one option per field of a dataclass.
 
@@ -422,6 +423,7 @@ def settings_options(
         name: Keyword argument of the command.
         choices: Allowed values of text fields, where the type does not say them.
         aliases: Second option name by field.
+        defaults: Other defaults than those of the dataclass, by field.
     """
     names = [field.name for field in dataclasses.fields(settings)]
 
@@ -431,7 +433,7 @@ def settings_options(
             chosen = settings(**{field: values.pop(field) for field in names})
             return command(*args, **{name: chosen}, **values)
 
-        options = _options(settings, choices or {}, aliases or {})
+        options = _options(settings, choices or {}, aliases or {}, defaults or {})
         # a decorator applied later is listed earlier
         for option in reversed(options):
             wrapped = option(wrapped)
@@ -457,7 +459,10 @@ def field_help(settings: type) -> dict[str, str]:
 
 
 def _options(
-    settings: type, choices: Mapping[str, Sequence[str]], aliases: Mapping[str, str]
+    settings: type,
+    choices: Mapping[str, Sequence[str]],
+    aliases: Mapping[str, str],
+    defaults: Mapping[str, Any],
 ) -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
     help_of = field_help(settings)
     type_of = typing.get_type_hints(settings)
@@ -469,7 +474,7 @@ def _options(
             is_flag=type_of[field.name] is bool,
             multiple=typing.get_origin(type_of[field.name]) is tuple,
             type=_click_type(type_of[field.name], choices.get(field.name)),
-            default=field.default,
+            default=defaults.get(field.name, field.default),
             show_default=not any(field.default is x for x in (None, False, ())),
             help=help_of[field.name],
         )

@@ -1,0 +1,1 @@
+"""Phonons of crystals, by finite displacements with phonopy."""

@@ -1,0 +1,203 @@
+"""``jmp-md phonons`` as users call it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import write
+
+from jmp_calc.cli import main
+from jmp_calc.cli.options import field_help
+from jmp_calc.sim.phonons.settings import ConvergenceSettings, PhononSettings
+from toys.runs import DescribedEMT
+
+QUICK = ("--supercell", "2", "--mesh", "3", "--band-points", "4")
+
+
+def phonons(*words) -> int:
+    return main(["phonons", *map(str, words)])
+
+
+def quick(*words) -> int:
+    return phonons(*words, "--calculator", "emt", *QUICK)
+
+
+def error_line(capsys) -> str:
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("cu.xyz", bulk("Cu", "fcc", a=3.6))
+    write("bcc.xyz", bulk("Cu", "bcc", a=2.87))
+    write("water.xyz", molecule("H2O"))
+    write("flat.traj", Atoms("Cu", cell=[2, 2, 0], pbc=True))
+    write("si.xyz", bulk("Si"))
+    return tmp_path
+
+
+def test_a_call_tells_what_it_found_and_where_it_is(capsys):
+    assert quick("cu.xyz", "--plot") == 0
+    text = capsys.readouterr().out
+    for line in (
+        "crystal     Fm-3m (225), 1 atoms in the primitive cell",
+        "supercell   2 x 2 x 2, 8 atoms, 1 displacements",
+        "residual    force",
+        "thermal     at 300 K heat capacity 2.",
+    ):
+        assert line in text
+    names = {path.name for path in Path("runs/cu-1").iterdir()}
+    assert names == {
+        "cu-bands.csv",
+        "cu-dos.csv",
+        "cu-thermal.csv",
+        "cu-summary.yml",
+        "cu-phonopy",
+        "cu-bands.png",
+        "cu-thermal.png",
+    }
+    summary = yaml.safe_load(Path("runs/cu-1/cu-summary.yml").read_text())
+    assert summary["model"]["model"] == "emt"
+    assert summary["model"]["dtype"] == "float64"
+    assert len(summary["inputs"]["files"][0]["sha256"]) == 64
+
+
+def test_several_crystals_have_files_of_their_own(capsys):
+    assert quick("cu.xyz", "bcc.xyz", "--out", "here") == 0
+    assert Path("here/cu-phonopy/FORCE_SETS").is_file()
+    assert Path("here/bcc-phonopy/FORCE_SETS").is_file()
+
+
+def test_imaginary_modes_are_told_and_can_be_an_error(capsys):
+    assert quick("bcc.xyz", "--out", "a") == 0
+    captured = capsys.readouterr()
+    assert "jmp-md: imaginary modes: " in captured.err
+    assert "the crystal is not stable in this structure" in captured.err
+    assert "thermal     none, because of imaginary modes" in captured.out
+    assert not Path("a/bcc-thermal.csv").exists()
+    assert quick("bcc.xyz", "--out", "b", "--fail-if-imaginary", "--plot") == 4
+    assert Path("b/bcc-bands.png").is_file()
+
+
+def test_an_unrelaxed_crystal_is_told_and_can_be_relaxed(capsys):
+    write("wide.xyz", bulk("Cu", "fcc", a=3.75))
+    assert quick("wide.xyz", "--out", "a") == 0
+    assert "the structure is not relaxed: it has a stress" in capsys.readouterr().out
+    assert quick("wide.xyz", "--out", "b", "--relax", "both") == 0
+    assert "not relaxed" not in capsys.readouterr().out
+    assert Path("b/wide-relaxed.xyz").is_file()
+
+
+def test_convergence_has_a_table_and_an_exit_code(capsys):
+    words = ("--converge", "supercell", "--max-supercell-atoms", "30")
+    assert quick("cu.xyz", *words) == 3
+    captured = capsys.readouterr()
+    assert "  supercell      3 x 3 x 3        27" in captured.out
+    assert "jmp-md: not converged: " in captured.err
+    assert Path("runs/cu-1/cu-convergence.csv").is_file()
+
+
+def test_existing_files_are_kept_unless_allowed(capsys):
+    assert quick("cu.xyz", "--out", "a") == 0
+    before = Path("a/cu-bands.csv").read_bytes()
+    capsys.readouterr()
+    assert quick("cu.xyz", "--out", "a") == 2
+    assert "exists and would be replaced" in error_line(capsys)
+    assert Path("a/cu-bands.csv").read_bytes() == before
+    assert quick("cu.xyz", "--out", "a", "--overwrite") == 0
+
+
+def test_a_config_file_gives_options(capsys):
+    Path("p.yaml").write_text("supercell: '3'\ncalculator: emt\nmesh: '3'\n")
+    assert phonons("cu.xyz", "--config", "p.yaml", "--supercell", "2") == 0
+    assert "supercell   2 x 2 x 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("no.xyz",), "no.xyz does not exist; give a structure file"),
+        (("water.xyz",), "H2O is not periodic in three directions"),
+        (("flat.traj",), "has no volume"),
+        (("cu.xyz", "water.xyz"), "H2O is not periodic in three directions"),
+        (("cu.xyz", "--supercell", "0"), "repetitions must be 1 or more"),
+        (("cu.xyz", "--supercell", "a b c"), "give one or 3 or 9 whole numbers"),
+        (("cu.xyz", "--supercell", "40"), "more than 5000"),
+        (("cu.xyz", "--mesh", "2 2"), "give one or 3 whole numbers"),
+        (("cu.xyz", "--displacement-A", "-1"), "displacement_A is -1.0"),
+        (("cu.xyz", "--temperature-step-K", "0"), "temperature_step_K is 0.0"),
+        (("cu.xyz", "--band-points", "1"), "band_points is 1"),
+        (("cu.xyz", "--born", "none"), "No such file or directory: none"),
+        (("cu.xyz", "--born", "cu.xyz"), "cannot read Born charges from cu.xyz"),
+    ],
+)
+def test_bad_input_is_one_line_and_makes_no_file(words, text, capsys):
+    before = set(Path().rglob("*"))
+    assert phonons(*words, "--calculator", "emt") == 2
+    assert text in error_line(capsys)
+    assert set(Path().rglob("*")) == before
+
+
+def test_an_element_that_the_calculator_lacks_is_one_line(capsys):
+    assert quick("si.xyz") == 2
+    assert "Si2 cannot be computed: No EMT-potential for Si" in error_line(capsys)
+    assert not Path("runs").exists()
+
+
+def test_direct_forces_need_permission(capsys, monkeypatch):
+    monkeypatch.setattr(
+        "jmp_calc.cli.job.build_calculator",
+        lambda options: DescribedEMT(options, is_conservative=False),
+    )
+    assert phonons("cu.xyz", *QUICK) == 2
+    assert "phonons needs forces that are the gradient" in error_line(capsys)
+    assert phonons("cu.xyz", *QUICK, "--allow-direct-forces") == 0
+
+
+def test_help_tells_units_and_an_example_without_heavy_imports(capsys):
+    code = (
+        "import sys; from jmp_calc.cli import main; main(['phonons', '--help']); "
+        "assert not {'torch', 'phonopy', 'matplotlib', 'spglib'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    text = " ".join(done.stdout.split())
+    assert "Example: jmp-md phonons si.cif" in text
+    assert "[default: float64]" in text
+    for settings in (PhononSettings, ConvergenceSettings):
+        for line in field_help(settings).values():
+            assert line in text
+
+
+def test_without_phonopy_it_is_said_what_to_install(capsys, monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == "phonopy" else find(name, *more),
+    )
+    assert quick("cu.xyz") == 2
+    assert "pip install 'jmp-calc[phonons]'" in error_line(capsys)
+
+
+def test_the_bundled_model_computes_a_crystal():
+    words = ("--model", "jmp-nano", "--supercell", "1", "--mesh", "3")
+    assert phonons("si.xyz", *words, "--band-points", "3", "--out", "a") == 0
+    summary = yaml.safe_load(Path("a/si-summary.yml").read_text())
+    gamma = np.array(summary["results"]["frequencies_at_gamma_THz"])
+    assert gamma.shape == (6,)
+    # the sum rule holds
+    assert np.sort(np.abs(gamma))[2] < 1e-2
