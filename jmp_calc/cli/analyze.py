@@ -64,15 +64,15 @@ def analyze(
     --reference rmd17_ethanol.npz
     """
     names = _names(trajectories)
-    stem = names[0] if len(names) == 1 else "analysis"
+    stem = f"{names[0]}-analysis" if len(names) == 1 else "analysis"
     with one_line_warnings(), terminated_like_ctrl_c():
         from jmp_calc.sim.analysis.analyze import analysis_files, run_analysis
 
         if output.out is not None:
-            files = analysis_files(output.out, names, stem, output.picture_format)
+            files = analysis_files(output.out, names, output.picture_format)
             check_new(files, overwrite=output.overwrite)
         with (
-            result_folder(output.out, f"{stem}-analysis") as folder,
+            result_folder(output.out, stem) as folder,
             tqdm(unit="frame", disable=None, leave=False) as bar,
         ):
 

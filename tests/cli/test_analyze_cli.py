@@ -95,6 +95,7 @@ def test_several_trajectories_are_in_one_report(here, capsys) -> None:
     words = ("nacl-traj.traj", "ethanol-traj.traj", "other/ethanol.xyz")
     assert analyze(*words, "--out", "x", "--only", "bonds") == 0
     report = Path("x/analysis-report.html").read_text()
+    assert Path("x/analysis-summary.yml").is_file()
     assert "Analysis of 3 trajectories" in report
     for name in ("nacl", "ethanol-1", "ethanol-2"):
         assert Path(f"x/{name}-bonds.csv").is_file()
@@ -103,6 +104,7 @@ def test_several_trajectories_are_in_one_report(here, capsys) -> None:
 
 def test_frames_are_chosen(here) -> None:
     words = ("--start", 10, "--stop", 50, "--stride", 2, "--equilibration-ps", 0.1)
+    words = (*words, "--only", "structure")
     assert analyze("nacl-traj.traj", *words, "--out", "x") == 0
     results = summary_of("x/nacl-analysis-summary.yml")["results"]["nacl"]
     assert results["frames read"] == 20
@@ -154,7 +156,7 @@ def test_a_run_is_analysed_with_its_csv(here) -> None:
     words = ("--calculator", "emt", "--steps", "60", "--trajectory-stride", "2")
     ase.io.write("cu.xyz", bulk("Cu", cubic=True))
     assert main(["run", "cu.xyz", *words, "--out", "x", "--log-stride", "1"]) == 0
-    assert analyze("x/cu-traj.traj", "--out", "x") == 0
+    assert analyze("x/cu-traj.traj", "--out", "x", "--only", "energy") == 0
     results = summary_of("x/cu-analysis-summary.yml")["results"]["cu"]
     assert results["energy"]["from"] == "cu-md.csv"
     assert len(Path("x/cu-energy.csv").read_text().splitlines()) == 62

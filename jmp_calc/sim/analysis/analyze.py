@@ -188,23 +188,29 @@ class _Collectors:
 
 
 def analysis_files(
-    folder: Path, names: Sequence[str], stem: str, picture_format: str
+    folder: Path, names: Sequence[str], picture_format: str
 ) -> list[Path]:
     """Return all files that an analysis may make.
 
     Args:
         folder: Where.
         names: Names of the trajectories.
-        stem: Name of report and summary.
         picture_format: Ending of pictures, without dot.
     """
     endings = ("csv", picture_format)
     found = [folder / f"{n}-{k}.{e}" for n in names for k in KEYS for e in endings]
-    return [
-        folder / f"{stem}-report.html",
-        folder / f"{stem}-analysis-summary.yml",
-        *found,
-    ]
+    return [*_common_files(folder, names), *found]
+
+
+def _common_files(folder: Path, names: Sequence[str]) -> tuple[Path, Path]:
+    """Return report and summary."""
+    if len(names) > 1:
+        return folder / "analysis-report.html", folder / "analysis-summary.yml"
+    # NAME-summary.yml is that of the run, which may be in the same folder
+    return (
+        folder / f"{names[0]}-report.html",
+        folder / f"{names[0]}-analysis-summary.yml",
+    )
 
 
 def run_analysis(
@@ -236,10 +242,8 @@ def run_analysis(
         DataError: If a trajectory cannot be read, or a file not be written.
     """
     require_matplotlib()
-    stem = names[0] if len(names) == 1 else "analysis"
-    check_new(
-        analysis_files(out, names, stem, picture_format or "png"), overwrite=overwrite
-    )
+    check_new(analysis_files(out, names, picture_format or "png"), overwrite=overwrite)
+    report, summary = _common_files(out, names)
     results = []
     for path, name in zip(paths, names, strict=True):
 
@@ -264,10 +268,8 @@ def run_analysis(
         ReportPart(name=r.name, facts=r.facts, sections=r.sections, notes=r.notes)
         for r in results
     ]
-    report = out / f"{stem}-report.html"
     given = asdict(settings)
     save_text(report, report_html(parts, given, versions()))
-    summary = out / f"{stem}-analysis-summary.yml"
     save_summary(
         {
             **(provenance or {}),

@@ -32,10 +32,11 @@ class Bonding:
         self._lengths = KindHistogram(self._bonds.kinds, LENGTH_BIN_A, LONGEST_A)
         self._angles = KindHistogram(self._bonds.angle_kinds, ANGLE_BIN_DEGREES, 180.0)
         self._equilibrium = self._bonds.first_lengths
+        self._equilibrium_from = "first frame"
         self._reference: KindHistogram | None = None
         self._reference_angles: KindHistogram | None = None
         if settings.reference is not None and len(self._bonds.atoms):
-            self._read_reference(first)
+            self._read_reference()
         self._stretches: list[float] = []
         self._times: list[float] = []
         self._largest = 0.0
@@ -106,8 +107,7 @@ class Bonding:
             title="Stability of the bonds",
             about="The longest bond of each frame, as a multiple of its equilibrium "
             "length ("
-            + ("mean of the reference" if self._reference else "first frame")
-            + f"). Above {limit:g} a bond counts as broken.",
+            f"{self._equilibrium_from}). Above {limit:g} a bond counts as broken.",
             facts=tuple(facts),
             columns={
                 f"time_{unit}" if unit == "ps" else "frame": np.array(self._times),
@@ -135,28 +135,36 @@ class Bonding:
             (self._angles, self._reference_angles),
         )
 
-    def _read_reference(self, first: Atoms) -> None:
+    def _read_reference(self) -> None:
+        """Follow the bonds that the reference itself starts with."""
         path = self._settings.reference
         assert path is not None
-        follower = BondFollower(first)
-        histogram = KindHistogram(follower.kinds, LENGTH_BIN_A, LONGEST_A)
-        angles = KindHistogram(follower.angle_kinds, ANGLE_BIN_DEGREES, 180.0)
-        total, n_frames = np.zeros(len(follower.atoms)), 0
+        follower: BondFollower | None = None
+        n_frames = 0
         for _, frame in FrameFile(path=path):
-            if not np.array_equal(frame.numbers, first.numbers):
-                self._notes.append(
-                    "the atoms of the reference are in another order, so bonds are "
-                    "compared with the first frame"
-                )
-                return
-            lengths = follower.lengths(frame)
-            histogram.add(lengths)
+            if follower is None:
+                follower = BondFollower(frame)
+                lengths = KindHistogram(follower.kinds, LENGTH_BIN_A, LONGEST_A)
+                angles = KindHistogram(follower.angle_kinds, ANGLE_BIN_DEGREES, 180.0)
+                total = np.zeros(len(follower.atoms))
+            found = follower.lengths(frame)
+            lengths.add(found)
             angles.add(follower.angles())
-            total += lengths
+            total += found
             n_frames += 1
-        self._equilibrium = total / n_frames
-        self._reference = histogram
-        self._reference_angles = angles
+        assert follower is not None
+        self._reference, self._reference_angles = lengths, angles
+        # the same elements in the same order may still be bonded in another way
+        if follower.labels == self._bonds.labels and np.array_equal(
+            follower.atoms, self._bonds.atoms
+        ):
+            self._equilibrium = total / n_frames
+            self._equilibrium_from = "mean of the reference"
+        else:
+            self._notes.append(
+                "the atoms of the reference are numbered in another way, so "
+                "equilibrium lengths are those of the first frame"
+            )
 
 
 def _section(

@@ -74,9 +74,6 @@ def _told(frame: Atoms) -> float | None:
 def even_part(times: list[float]) -> tuple[int, float | None]:
     """Return how many frames from the first on are equally far apart, and how far.
 
-    A run ends with its last step, whether or not it is the turn of a frame, so one
-    frame more is usual.
-
     Args:
         times: Of all frames, ps.
     """

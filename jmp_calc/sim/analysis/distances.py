@@ -138,7 +138,7 @@ class DistanceCounts:
         self._symbols, self._kind = np.unique(
             first.get_chemical_symbols(), return_inverse=True
         )
-        self.pairs = _chosen_pairs(self._symbols, settings)
+        self.pairs = _chosen_pairs(first, settings)
         self._counts = np.bincount(self._kind)
         edges = self.bin_width * np.arange(self.n_bins + 1)
         self._shells = 4.0 / 3.0 * np.pi * np.diff(edges**3)
@@ -213,14 +213,18 @@ class DistanceCounts:
         return found
 
 
-def _chosen_pairs(
-    symbols: np.ndarray, settings: AnalysisSettings
-) -> list[tuple[str, str]]:
+def _chosen_pairs(first: Atoms, settings: AnalysisSettings) -> list[tuple[str, str]]:
+    symbols_of_all = first.get_chemical_symbols()
+    symbols = sorted(set(symbols_of_all))
+    is_periodic = bool(first.pbc.any())
     if not settings.pairs:
         if len(symbols) == 1:
             # the total says it all
             return []
-        return [(str(a), str(b)) for a, b in combinations_with_replacement(symbols, 2)]
+        pairs = list(combinations_with_replacement(symbols, 2))
+        # a single atom of an element without images has no partner
+        alone = {s for s in symbols if symbols_of_all.count(s) == 1}
+        return [(a, b) for a, b in pairs if a != b or is_periodic or a not in alone]
     chosen = [parse_pair(pair) for pair in settings.pairs]
     for pair in chosen:
         missing = [symbol for symbol in pair if symbol not in symbols]

@@ -83,8 +83,9 @@ class Motion:
         found = []
         n_even, interval = even_part(self._times)
         notes = []
-        if interval is not None and n_even < len(self._times):
-            left_out = len(self._times) - n_even
+        left_out = len(self._times) - n_even
+        # a run ends with its last step, so that one frame more is usual
+        if interval is not None and left_out > 1:
             notes.append(
                 f"the last {left_out} of {len(self._times)} frames are left out: they "
                 f"do not follow each other by {1000 * interval:g} fs"

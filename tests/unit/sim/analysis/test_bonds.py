@@ -107,3 +107,27 @@ def test_atoms_without_bonds_are_told() -> None:
     bonding.add(Atoms("He"), 0.0, "ps", is_averaged=True)
     (section,) = bonding.sections("ps")
     assert "no two atoms of the first frame are closer" in section.notes[0]
+
+
+def test_a_reference_with_other_numbers_for_its_atoms_is_not_taken_for_lengths(
+    tmp_path,
+):
+    atoms = molecule("CH3CH2OH")
+    other = atoms.copy()
+    # both carbons change places: the same elements in the same order, other bonds
+    first, second = np.flatnonzero(atoms.numbers == 6)
+    other.positions[[first, second]] = other.positions[[second, first]]
+    np.savez(
+        tmp_path / "a.npz", nuclear_charges=other.numbers, coords=[other.positions]
+    )
+    bonding = Bonding(atoms, AnalysisSettings(reference=tmp_path / "a.npz"))
+    bonding.add(atoms, 0.0, "ps", is_averaged=True)
+    stability, bonds, angles = bonding.sections("ps")
+    assert "numbered in another way" in stability.notes[0]
+    facts = {fact.name: fact.value for fact in stability.facts}
+    assert facts["largest bond stretch"] == pytest.approx(1.0)
+    # distributions do not depend on the order
+    for section in (bonds, angles):
+        for name, curve in section.columns.items():
+            if f"reference_{name}" in section.columns:
+                np.testing.assert_allclose(curve, section.columns[f"reference_{name}"])

@@ -181,12 +181,12 @@ def test_jumps_that_are_ambiguous_are_told() -> None:
     assert "moved by 0.48 of the cell" in sections_of(frames, 1.0)["msd"].notes[0]
 
 
-def test_a_last_frame_out_of_turn_is_left_out() -> None:
+def test_frames_out_of_turn_are_left_out() -> None:
     motion = Motion(bulk("Cu"), AnalysisSettings(only=("msd",)))
-    for time in (0.0, 0.1, 0.2, 0.3, 0.35):
+    for time in (0.0, 0.1, 0.2, 0.3, 0.35, 0.4):
         motion.add(bulk("Cu"), time)
     (section,) = motion.sections()
-    assert "the last 1 of 5 frames are left out" in section.notes[0]
+    assert "the last 2 of 6 frames are left out" in section.notes[0]
 
 
 def oscillators(frequency_THz: dict[str, float], n_frames: int, dt_ps: float):
