@@ -117,6 +117,17 @@ def test_an_interrupted_arm_stops_everything_and_goes_on_later(arm) -> None:
     assert result.n_steps == 2
 
 
+def test_a_line_of_the_log_that_a_kill_cut_off_does_not_stop_an_arm(arm) -> None:
+    def killed_before(trainer):
+        with (trainer.config.out / "log.jsonl").open("a") as file:
+            file.write('{"kind": "evalua\n')
+        return trainer.run()
+
+    (result,) = run_arms([arm], quiet, train=killed_before)
+    assert [point["step"] for point in result.curve] == [0]
+    assert result.n_steps == 2
+
+
 def test_an_arm_whose_loss_is_not_finite_stays_with_its_problem(arm) -> None:
     config = replace(arm.config, nonfinite_limit=1)
     arm = replace(arm, config=config)

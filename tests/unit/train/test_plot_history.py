@@ -78,7 +78,26 @@ def test_a_last_line_that_is_cut_off_is_left_out_and_noted(tmp_path) -> None:
         file.write(json.dumps(step(2))[:30])
     run = read_history(folder)
     assert run.series("loss")[0].tolist() == [1]
-    assert "1 lines are cut off and left out (3)" in run.notes[0]
+    assert "1 lines are damaged or cut off, and left out (3)" in run.notes[0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kind": "step", "step": null}',
+        '{"kind": "evaluation", "step": 3, "tasks": null}',
+        '{"kind": "step", "step": 3, "tasks": {"a": null}}',
+        "[1, 2]",
+        "\x00",
+    ],
+)
+def test_a_line_that_is_no_record_is_left_out_and_noted(tmp_path, line) -> None:
+    folder = write_log(tmp_path, step(1))
+    with (folder / "log.jsonl").open("a") as file:
+        file.write(line + "\n")
+    run = read_history(folder)
+    assert (list(run.steps), run.validations) == ([1], {})
+    assert "1 lines are damaged" in run.notes[0]
 
 
 def test_speed_counts_systems_of_all_steps_between_lines(tmp_path) -> None:

@@ -348,13 +348,10 @@ def _gpu_memory(trainer: Trainer) -> float | None:
 
 
 def _curve(run: Path) -> list[dict[str, Any]]:
-    from jmp_train.runlog import LOG
+    from jmp_train.plots.history import LOG, read_history
 
-    found: dict[int, dict[str, Any]] = {}
+    # the history knows lines that a kill has cut off, and what a resume has replaced
     if not (run / LOG).is_file():
         return []
-    for line in (run / LOG).read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        if record["kind"] == "evaluation":
-            found[record["step"]] = {"step": record["step"], "tasks": record["tasks"]}
-    return [found[step] for step in sorted(found)]
+    found = read_history(run).validations
+    return [{"step": step, "tasks": found[step]} for step in sorted(found)]

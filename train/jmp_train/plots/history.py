@@ -113,7 +113,7 @@ def read_history(folder: Path) -> RunHistory:
         if record is None:
             broken += [number] if line.strip() else []
             continue
-        step = int(record.get("step", 0))
+        step = record["step"]
         if record["kind"] == "start":
             name = str(record.get("name", name))
             steps = {k: v for k, v in steps.items() if k <= step}
@@ -121,13 +121,16 @@ def read_history(folder: Path) -> RunHistory:
         elif record["kind"] == "step":
             steps[step] = _numbers(record)
         elif record["kind"] == "evaluation":
-            validations[step] = dict(record.get("tasks", {}))
+            validations[step] = record["tasks"]
     if not steps and not validations:
         raise DataError(f"{path} has no step and no validation yet; wait for the first")
     notes: tuple[str, ...] = ()
     if broken:
         where = ", ".join(map(str, broken[:5]))
-        notes = (f"{path}: {len(broken)} lines are cut off and left out ({where})",)
+        notes = (
+            f"{path}: {len(broken)} lines are damaged or cut off, and left out "
+            f"({where})",
+        )
     return RunHistory(name=name, steps=steps, validations=validations, notes=notes)
 
 
@@ -136,8 +139,13 @@ def _record(line: str) -> dict[str, Any] | None:
         record = json.loads(line)
     except json.JSONDecodeError:
         return None
-    is_record = isinstance(record, dict) and "kind" in record
-    return record if is_record else None
+    if not isinstance(record, dict) or "kind" not in record:
+        return None
+    record = {"step": 0, "tasks": {}, **record}
+    tasks: Any = record["tasks"]
+    is_record = isinstance(record["step"], int) and isinstance(tasks, dict)
+    is_whole = is_record and all(isinstance(facts, dict) for facts in tasks.values())
+    return record if is_whole else None
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
