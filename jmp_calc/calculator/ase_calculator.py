@@ -38,7 +38,12 @@ from jmp_calc.calculator.head_choice import (
     force_kind,
     model_name,
 )
-from jmp_calc.calculator.head_notes import charge_and_spin, head_notes, summary
+from jmp_calc.calculator.head_notes import (
+    charge_and_spin,
+    choice_facts,
+    head_notes,
+    summary,
+)
 from jmp_calc.calculator.tags import read_tags
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.graph.build import build_graph
@@ -214,25 +219,21 @@ class JMPCalculator(Calculator):
             atoms: The structure.
 
         Returns:
-            ``model``, ``head``, ``level_of_theory``, ``forces`` ("gradient" or
-            "direct"), ``is_conservative``, ``weights_sha256`` and ``licence`` (None if
-            not known), and ``notes``: a list of sentences on what to be aware of.
+            ``model``, ``head``, ``level_of_theory``, ``forces`` (gradient or direct),
+            ``is_conservative``, ``neighbor_cap`` (which limits of neighbors cut edges
+            off, or None), ``weights_sha256``, ``licence``, and ``notes`` (sentences).
 
         Raises:
             UnsupportedSystemError: If no head, or more than one, fits.
         """
-        decision = self._recall(atoms)
-        spec, info = decision.choice.spec, self.model.info
-        self._announced.add(spec.name)  # whoever asks needs no log of it
+        decision, info = self._recall(atoms), self.model.info
+        choice, tags = decision.choice, self._tags(atoms, decision)
+        self._announced.add(choice.spec.name)  # whoever asks needs no log of it
         return {
             "model": self.parameters["model"],
-            "head": spec.name,
-            "level_of_theory": spec.level_of_theory,
-            "forces": decision.choice.forces,
-            "is_conservative": decision.choice.is_conservative,
+            **choice_facts(atoms, choice, tags),
             "weights_sha256": info.get("weights_sha256"),
-            "licence": info.get("licence", spec.licence),
-            "notes": head_notes(atoms, decision.choice, self._tags(atoms, decision)),
+            "licence": info.get("licence", choice.spec.licence),
         }
 
     def get_descriptors(self, atoms: Atoms) -> Float[np.ndarray, "atoms dim"]:

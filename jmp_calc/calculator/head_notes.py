@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from jmp_calc.calculator.head_choice import HeadChoice
 from jmp_calc.graph.build import dropped_neighbors
+from jmp_calc.graph.rules import GraphRules
 
 
 def summary(choice: HeadChoice) -> str:
@@ -26,6 +27,50 @@ def summary(choice: HeadChoice) -> str:
         f"{choice.forces} forces "
         f"({'conservative' if choice.is_conservative else 'not conservative'})"
     )
+
+
+def choice_facts(
+    atoms: Atoms, choice: HeadChoice, tags: Int[np.ndarray, " atoms"] | None
+) -> dict[str, Any]:
+    """Return what a head means for a structure; see ``JMPCalculator.describe``.
+
+    Args:
+        atoms: The structure.
+        choice: Its head.
+        tags: Its tags; None: 2 throughout.
+    """
+    return {
+        "head": choice.spec.name,
+        "level_of_theory": choice.spec.level_of_theory,
+        "forces": choice.forces,
+        "is_conservative": choice.is_conservative,
+        "neighbor_cap": neighbor_cap(atoms, choice.spec.graph),
+        "notes": head_notes(atoms, choice, tags),
+    }
+
+
+def neighbor_cap(atoms: Atoms, rules: GraphRules) -> str | None:
+    """Return which hard limits of neighbors cut edges of a structure, or None.
+
+    None means that no edge within a cutoff is left out: the rules have no limit
+    (smooth), or nobody has that many neighbors.
+
+    Args:
+        atoms: The structure.
+        rules: Of a head.
+
+    Source:
+        GemNet-OC specification, sections 2.5 and Q2 (ties at the limit).
+    """
+    limits = rules.neighbor_limits(len(atoms))
+    if limits is None:
+        return None
+    active = [
+        f"{name} (nearest {limits[name]}, {count} edges left out)"
+        for name, count in dropped_neighbors(atoms, rules).items()
+        if count
+    ]
+    return ", ".join(active) or None
 
 
 def head_notes(
@@ -153,17 +198,10 @@ def _rule_notes(
                 f"tags: {count[0]} sub-surface (0), {count[1]} surface (1), {count[2]} "
                 "adsorbate or other (2) atoms"
             )
-    limits = rules.neighbor_limits(len(atoms))
-    if limits is None:
+    if rules.neighbor_limits(len(atoms)) is None:
         return
-    dropped = dropped_neighbors(atoms, rules)
-    active = [
-        f"{name} (nearest {limits[name]}, {count} edges left out)"
-        for name, count in dropped.items()
-        if count
-    ]
-    text = ", ".join(active) if active else "none"
     yield (
         "published graph rules: the energy jumps where atoms enter a cutoff or change "
-        f"rank; neighbour caps active at the start: {text}"
+        "rank; neighbour caps active at the start: "
+        f"{neighbor_cap(atoms, rules) or 'none'}"
     )

@@ -46,6 +46,11 @@ from jmp_calc.sim.elastic.picture import plot_elastic
     is_flag=True,
     help="Go on although the forces are not the gradient of the energy.",
 )
+@click.option(
+    "--allow-neighbor-cap",
+    is_flag=True,
+    help="Go on although published graph rules cut neighbours off.",
+)
 def elastic(
     *,
     structures: Sequence[Structure],
@@ -53,6 +58,7 @@ def elastic(
     settings: ElasticSettings,
     output: OutputOptions,
     allow_direct_forces: bool,
+    allow_neighbor_cap: bool,
 ) -> int:
     """Elastic constants of the crystals in INPUT..., from stresses under strains.
 
@@ -78,9 +84,14 @@ def elastic(
     with open_job(structures, model, output, name=name, files=files) as job:
         job.require_conservative("elastic", is_allowed=allow_direct_forces)
         print_job(job)
-        return each_structure(
-            structures, lambda structure: _one(structure, settings, output, job)
-        )
+
+        def work(structure: Structure) -> int:
+            job.require_uncapped(
+                "elastic", structure.atoms, is_allowed=allow_neighbor_cap
+            )
+            return _one(structure, settings, output, job)
+
+        return each_structure(structures, work)
 
 
 def _one(

@@ -54,6 +54,60 @@ class Job:
             "--forces gradient, another model, or --allow-direct-forces"
         )
 
+    def require_uncapped(self, what: str, atoms: Atoms, *, is_allowed: bool) -> None:
+        """Refuse a hard limit of neighbors where its jumps give wrong physics.
+
+        Other calculators than models cannot be asked, and pass.
+
+        Args:
+            what: The work that needs an energy without jumps, for the message.
+            atoms: The structure.
+            is_allowed: Whether the user has allowed an active limit by name.
+
+        Raises:
+            ArgumentError: If a limit cuts edges of the structure and that is not
+                allowed.
+        """
+        if is_allowed or not hasattr(self.calculator, "describe"):
+            return
+        about = self.calculator.describe(atoms)
+        cap = about.get("neighbor_cap")
+        if cap is None:
+            return
+        raise ArgumentError(
+            f"{what} needs an energy without jumps, but the graph rules of head "
+            f"{about['head']!r} of {about['model']} cap the neighbours of this "
+            f"structure: {cap}; the energy jumps where neighbours change rank, and in "
+            "a perfect crystal, whose neighbours tie at the cap, it changes by 10-22 % "
+            "when the crystal is rotated; use a model with smooth rules (jmp-nano), or "
+            "--allow-neighbor-cap"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Allowed:
+    """What the user has allowed by name."""
+
+    direct_forces: bool
+    """--allow-direct-forces."""
+    neighbor_cap: bool
+    """--allow-neighbor-cap."""
+
+    def check(self, job: Job, what: str, atoms: Atoms) -> None:
+        """Refuse what gives wrong physics and is not allowed.
+
+        Args:
+            job: The call.
+            what: The work, for the message.
+            atoms: The structure.
+
+        Raises:
+            ArgumentError: If forces are direct, or a hard limit of neighbors cuts
+                edges of the structure, and that is not allowed.
+        """
+        job.require_conservative(what, is_allowed=self.direct_forces)
+        job.require_uncapped(what, atoms, is_allowed=self.neighbor_cap)
+
 
 @contextlib.contextmanager
 def open_job(
@@ -140,6 +194,7 @@ def describe(calculator: Any, atoms: Atoms, options: ModelOptions) -> dict[str, 
         "forces": "those of the calculator",
         # nobody can ask a foreign calculator; nearly all differentiate their energy
         "is_conservative": True,
+        "neighbor_cap": None,
         "weights_sha256": None,
         "licence": None,
         "notes": [],

@@ -20,6 +20,7 @@ from jmp_calc.cli import (
     EXIT_UNSTABLE,
 )
 from jmp_calc.cli.job import (
+    Allowed,
     Job,
     describe_forces,
     describe_model,
@@ -129,6 +130,11 @@ def _filled(now: S, before: Mapping[str, Any]) -> S:
     is_flag=True,
     help="Let nve and nph run with direct forces, which do not conserve energy.",
 )
+@click.option(
+    "--allow-neighbor-cap",
+    is_flag=True,
+    help="Let nve and nph run although published graph rules cut neighbours off.",
+)
 @settings_options(ModelOptions, "model")
 @settings_options(
     MDSettings,
@@ -146,6 +152,7 @@ def run(
     output: OutputOptions,
     resume: bool,
     allow_direct_forces: bool,
+    allow_neighbor_cap: bool,
     model: ModelOptions,
     settings: MDSettings,
     record: RecordSettings,
@@ -171,6 +178,9 @@ def run(
         raise ArgumentError("--resume needs the --out of the run that is to go on")
     find_ensemble(settings)
     asked = Asked(settings=settings, record=record, watch=watch)
+    allowed = Allowed(
+        direct_forces=allow_direct_forces, neighbor_cap=allow_neighbor_cap
+    )
     codes = []
     with open_job(
         structures,
@@ -191,7 +201,7 @@ def run(
                 output,
                 job,
                 resume=resume,
-                allow_direct_forces=allow_direct_forces,
+                allowed=allowed,
             )
             codes.append(EXIT_OF_STATUS[status])
             if status == "interrupted":
@@ -206,7 +216,7 @@ def _run_one(
     job: Job,
     *,
     resume: bool,
-    allow_direct_forces: bool,
+    allowed: Allowed,
 ) -> str:
     """Run one structure; return the status."""
     atoms = structure.atoms
@@ -219,7 +229,7 @@ def _run_one(
         done = load_checkpoint(checkpoint).observables.step
     settings = asked.settings
     if not find_ensemble(settings).has_thermostat:
-        job.require_conservative(settings.ensemble, is_allowed=allow_direct_forces)
+        allowed.check(job, settings.ensemble, atoms)
     _print_start(structure, settings, job.about, done if is_resumed else None)
     with tqdm(
         total=settings.n_steps, initial=done, unit="step", disable=None, leave=False

@@ -71,6 +71,18 @@ def test_direct_forces_are_refused_unless_allowed(monkeypatch, capsys):
     assert elastic("cu.xyz", "--points", 2, "--allow-direct-forces") == 0
 
 
+def test_an_active_neighbor_cap_is_refused_unless_allowed(monkeypatch, capsys):
+    class Capped(DescribedEMT):
+        def describe(self, atoms):
+            return {**super().describe(atoms), "neighbor_cap": "main (nearest 30)"}
+
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", Capped)
+    assert elastic("cu.xyz", "--points", 2) == 2
+    assert "elastic needs an energy without jumps" in error_line(capsys)
+    assert not Path("runs").exists()
+    assert elastic("cu.xyz", "--points", 2, "--allow-neighbor-cap") == 0
+
+
 def test_a_relaxation_that_does_not_converge_has_an_exit_code(capsys):
     loose = bulk("Cu", cubic=True, a=3.59)
     loose.rattle(0.05, seed=0)

@@ -265,6 +265,25 @@ def test_nve_with_direct_forces_needs_permission(slab, capsys, monkeypatch):
     assert "direct, not conservative" in capsys.readouterr().out
 
 
+def test_nve_with_an_active_neighbor_cap_needs_permission(slab, capsys, monkeypatch):
+    class Capped(DescribedEMT):
+        def describe(self, atoms):
+            cap = "main (nearest 30, 12 edges left out)"
+            return {**super().describe(atoms), "neighbor_cap": cap}
+
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", Capped)
+    words = (slab, "--ensemble", "nve", "--steps", 2)
+    assert run(*words) == 2
+    message = error_line(capsys)
+    assert "head 'toy' of jmp-nano cap the neighbours" in message
+    assert "main (nearest 30, 12 edges left out)" in message
+    assert "10-22 % when the crystal is rotated" in message
+    assert "--allow-neighbor-cap" in message
+    assert run(*words, "--allow-neighbor-cap") == 0
+    # a thermostat takes up what jumps of the energy leave
+    assert run(slab, "--steps", 2) == 0
+
+
 def test_an_unknown_verb_lists_the_verbs(capsys):
     assert main(["rum", "x"]) == 2
     message = capsys.readouterr().err

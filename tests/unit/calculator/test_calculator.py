@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 import warnings
@@ -208,6 +209,7 @@ def test_a_description_has_what_the_command_line_prints(smooth) -> None:
         "level_of_theory": "organic-DFT",
         "forces": "gradient",
         "is_conservative": True,
+        "neighbor_cap": None,
         "weights_sha256": "ab" * 32,
         "licence": "toy licence",
     }
@@ -227,6 +229,13 @@ def test_active_neighbor_caps_are_named(published) -> None:
     assert any("caps active at the start: quadruplet (nearest 32," in n for n in capped)
     free = published.describe(molecule("CH4"))["notes"]
     assert any("caps active at the start: none" in note for note in free)
+
+
+def test_a_description_tells_an_active_neighbor_cap(published, smooth) -> None:
+    cap = published.describe(slab_with_co())["neighbor_cap"]
+    assert re.fullmatch(r"quadruplet \(nearest 32, \d+ edges left out\)", cap)
+    assert published.describe(molecule("CH4"))["neighbor_cap"] is None
+    assert smooth.describe(bulk("Cu"))["neighbor_cap"] is None
 
 
 def test_a_head_of_another_domain_is_noted() -> None:
