@@ -78,16 +78,23 @@ def with_forces_of(source: JMPModel, store: Store, factor: float) -> list[Atoms]
     return frames
 
 
-@pytest.mark.parametrize("factor", [1 / KCAL_PER_MOL, 1 / HARTREE])
-def test_forces_that_a_head_knows_show_another_unit(tmp_path, factor) -> None:
+@pytest.mark.parametrize(
+    ("factor", "text"),
+    [
+        (1 / KCAL_PER_MOL, "forces are 23.1 times those of head 'qm7x'"),
+        (1 / HARTREE, "forces are 0.0367 times those of head 'qm7x'"),
+        (-1.0, "forces point against those of head 'qm7x', as gradients do"),
+    ],
+)
+def test_forces_that_a_head_knows_show_unit_and_sign(tmp_path, factor, text) -> None:
     source = toy_weights()
     (tmp_path / "first").mkdir()
     (tmp_path / "second").mkdir()
     store = prepared(tmp_path / "first", with_energies(1.0))
     frames = with_forces_of(source, store, factor)
     other = prepared(tmp_path / "second", frames)
-    (text,) = unit_doubts(other, source, tuple(score_heads(source, other, ["qm7x"])))
-    assert text.startswith(f"forces are {factor:.3g} times those of head 'qm7x'")
+    (found,) = unit_doubts(other, source, tuple(score_heads(source, other, ["qm7x"])))
+    assert found.startswith(text)
 
 
 def test_forces_like_those_of_a_head_are_not_doubted(tmp_path) -> None:

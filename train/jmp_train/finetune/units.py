@@ -1,4 +1,4 @@
-"""Labels in other units than eV and Å, as seen in single systems and by heads."""
+"""Labels in other units than eV and Å, or of the wrong sign, as heads see them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,11 @@ def unit_doubts(
         ratio = _force_ratio(source, store, score.name, device=device)
         if ratio is None:
             continue
-        if not 1 / FORCE_RATIO < ratio < FORCE_RATIO:
+        if ratio < 0:
+            found.append(
+                f"forces point against those of head {score.name!r}, as gradients do"
+            )
+        elif not 1 / FORCE_RATIO < ratio < FORCE_RATIO:
             found.append(f"forces are {ratio:.3g} times those of head {score.name!r}")
         break
     advice = "check that the labels were in eV and eV/Å, or convert them"
@@ -97,6 +101,6 @@ def _force_ratio(
         both += float((label * mine).sum())
         of_head += float(mine.square().sum())
         of_label += float(label.square().sum())
-    if both <= ALIKE * (of_head * of_label) ** 0.5:
+    if abs(both) <= ALIKE * (of_head * of_label) ** 0.5:
         return None
     return both / of_head
