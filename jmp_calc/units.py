@@ -15,6 +15,8 @@ GPA = float(_ase.GPa)
 """One gigapascal in eV/angstrom^3."""
 KB = float(_ase.kB)
 """Boltzmann constant, eV/K."""
+PER_CM = float(_ase.invcm)
+"""Energy of a quantum of one wavenumber (1/cm), eV."""
 PER_CM_PER_THZ = 1e10 / float(_ase._c)
 """Wavenumber of one terahertz, 1/cm."""
 HARTREE = float(_ase.Hartree)

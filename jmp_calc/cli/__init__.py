@@ -38,6 +38,10 @@ VERBS: Verbs = {
     "run": ("jmp_calc.cli.run:run", "Molecular dynamics from a structure file."),
     "relax": ("jmp_calc.cli.relax:relax", "Relax atoms and cells of structures."),
     "energy": ("jmp_calc.cli.energy:energy", "Energies and forces of whole files."),
+    "vibrations": (
+        "jmp_calc.cli.vibrations:vibrations",
+        "Vibrations and thermochemistry of molecules.",
+    ),
     "elastic": ("jmp_calc.cli.elastic:elastic", "Elastic constants of crystals."),
     "eos": ("jmp_calc.cli.eos:eos", "Equation of state, bulk modulus."),
     "phonons": ("jmp_calc.cli.phonons:phonons", "Phonons of crystals (phonopy)."),

@@ -12,7 +12,13 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 
 from jmp_calc.errors import UnsupportedSystemError
-from jmp_calc.sim.evaluation import evaluate_each, evaluator_of
+from jmp_calc.sim.evaluation import (
+    REFUSALS,
+    Results,
+    evaluate_each,
+    evaluate_in_chunks,
+    evaluator_of,
+)
 from jmp_calc.sim.relax.settings import RelaxSettings
 from jmp_calc.sim.relax.walker import Walker
 
@@ -32,6 +38,41 @@ class Relaxed:
     """Steps that were made."""
     is_converged: bool
     """Whether forces and stress are within the limits."""
+
+
+def compute_together(
+    systems: Sequence[Atoms],
+    properties: Sequence[str],
+    calculator: Any,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Results]:
+    """Compute structures of which none can be done without.
+
+    Args:
+        systems: Structures; their constraints do not matter.
+        properties: ASE's names of what is wanted.
+        calculator: An ASE calculator, or anything with ``evaluate``.
+        progress: Called with the structures done and their number.
+
+    Returns:
+        One dictionary per structure, in order.
+
+    Raises:
+        UnsupportedSystemError: If the calculator refuses a structure, or a result is
+            not finite.
+    """
+    found: list[Results] = []
+    try:
+        for results in evaluate_in_chunks(calculator, systems, properties):
+            found.append(results)
+            if progress is not None:
+                progress(len(found), len(systems))
+    except UnsupportedSystemError:
+        raise
+    except REFUSALS as error:
+        raise UnsupportedSystemError(str(error) or type(error).__name__) from error
+    return found
 
 
 def relax_together(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import voigt_6_to_full_3x3_strain
 from jaxtyping import Float
 
@@ -17,10 +18,9 @@ from jmp_calc.sim.elastic.moduli import VOIGT_AXES, Moduli, moduli_of
 from jmp_calc.sim.elastic.settings import ElasticSettings
 from jmp_calc.sim.elastic.symmetry import find_point_group, symmetric_constants
 from jmp_calc.sim.eos import require_crystal
-from jmp_calc.sim.evaluation import evaluate_in_chunks
 from jmp_calc.sim.record import Record, save_table
 from jmp_calc.sim.relax.settings import RelaxSettings
-from jmp_calc.sim.side_by_side import relax_together
+from jmp_calc.sim.side_by_side import compute_together, relax_together
 from jmp_calc.units import GPA
 
 COMPLETED, NOT_CONVERGED = "completed", "not converged"
@@ -224,14 +224,16 @@ class _Work:
 
     def stress_of(self, systems: list[Atoms]) -> Float[np.ndarray, "systems 6"]:
         """Return stresses, GPa."""
-        found = evaluate_in_chunks(self._calculator, systems, ("stress",))
         try:
-            return np.array([results["stress"] for results in found]) / GPA
-        except NotImplementedError as error:
-            raise UnsupportedSystemError(
-                f"elastic constants need stresses, which the calculator does not give "
-                f"({error}); use another model, head or --calculator"
-            ) from error
+            found = compute_together(systems, ("stress",), self._calculator)
+        except UnsupportedSystemError as error:
+            if isinstance(error.__cause__, PropertyNotImplementedError):
+                raise UnsupportedSystemError(
+                    "elastic constants need stresses, which the calculator does not "
+                    f"give ({error}); use another model, head or --calculator"
+                ) from error
+            raise
+        return np.array([results["stress"] for results in found]) / GPA
 
     def _relax(
         self,

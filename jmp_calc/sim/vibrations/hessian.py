@@ -1,0 +1,163 @@
+"""Second derivatives of the energy by finite differences of forces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.vibrations import VibrationsData
+from jaxtyping import Bool, Float
+
+from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.sim.side_by_side import compute_together
+from jmp_calc.units import FS, PER_CM, PER_CM_PER_THZ
+
+STRAIGHT = 1e-2
+"""Smallest by largest radius of gyration below which a molecule counts as linear."""
+
+_WAVE_PER_CM = 1e3 * FS / (2 * np.pi) * PER_CM_PER_THZ
+"""Wavenumber of a curvature of 1 eV/angstrom^2/amu, 1/cm."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hessian:
+    """Second derivatives, and how good they are."""
+
+    values: Float[np.ndarray, "coordinates coordinates"]
+    """Symmetric, eV/angstrom^2; x, y, z of the first free atom come first."""
+    asymmetry: float
+    """Largest difference between an element and its transpose before, eV/angstrom^2."""
+    free: list[int]
+    """Atoms that may move."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Modes:
+    """Normal modes of a structure."""
+
+    data: VibrationsData
+    """All modes, those of the whole body at zero."""
+    is_rigid: Bool[np.ndarray, "modes"]
+    """Which modes move the structure as a whole."""
+    frequencies_per_cm: Float[np.ndarray, "modes"]
+    """Wavenumbers, 1/cm, ascending; imaginary ones are negative."""
+    rigid_per_cm: Float[np.ndarray, "rigid"]
+    """What translations and rotations would have without the projection, 1/cm."""
+
+    @property
+    def vibrations_per_cm(self) -> Float[np.ndarray, "vibrations"]:
+        """Wavenumbers of all vibrations, 1/cm; imaginary ones are negative."""
+        waves: Float[np.ndarray, "vibrations"] = self.frequencies_per_cm[~self.is_rigid]
+        return waves
+
+
+def compute_hessian(
+    atoms: Atoms,
+    calculator: Any,
+    *,
+    displacement: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> Hessian:
+    """Move each free atom back and forth along x, y and z, and difference the forces.
+
+    Args:
+        atoms: A structure at rest; atoms that ``FixAtoms`` holds do not move.
+        calculator: An ASE calculator, or anything with ``evaluate``.
+        displacement: How far, angstrom.
+        progress: Called with the displacements done and their number.
+
+    Raises:
+        UnsupportedSystemError: If no atom is free, or a displacement is refused.
+    """
+    free = VibrationsData.indices_from_constraints(atoms)
+    if not free:
+        raise UnsupportedSystemError(
+            "all atoms are fixed, so nothing can vibrate; remove the constraint"
+        )
+    systems = []
+    for atom in free:
+        for axis in range(3):
+            for sign in (-1, 1):
+                system = atoms.copy()
+                system.set_constraint()
+                system.positions[atom, axis] += sign * displacement
+                systems.append(system)
+    found = compute_together(systems, ("forces",), calculator, progress=progress)
+    forces = [results["forces"][free].ravel() for results in found]
+    pairs = np.array(forces).reshape(3 * len(free), 2, 3 * len(free))
+    raw = (pairs[:, 0] - pairs[:, 1]) / (2 * displacement)
+    return Hessian(
+        values=(raw + raw.T) / 2,
+        asymmetry=float(np.abs(raw - raw.T).max()),
+        free=free,
+    )
+
+
+def find_modes(atoms: Atoms, hessian: Hessian) -> Modes:
+    """Return the normal modes; motions of the whole body are projected out.
+
+    A free molecule has three translations and three rotations (two if it is linear), a
+    periodic structure three translations, and one with fixed atoms none.
+
+    Args:
+        atoms: The structure that the derivatives belong to.
+        hessian: From :func:`compute_hessian`.
+
+    Source:
+        Wilson, Decius and Cross, Molecular Vibrations (1955), chapter 11.
+    """
+    roots = np.repeat(np.sqrt(atoms.get_masses()[hessian.free]), 3)
+    weights = np.outer(roots, roots)
+    weighted = hessian.values / weights
+    body = rigid_motions(atoms)
+    rest = np.eye(len(roots)) - body @ body.T
+    data = VibrationsData.from_2d(
+        atoms, (rest @ weighted @ rest) * weights, indices=hessian.free
+    )
+    energies, shapes = data.get_energies_and_modes()
+    # shapes are orthonormal in mass-weighted coordinates
+    overlap = ((shapes.reshape(len(energies), -1) * roots) @ body) ** 2
+    is_rigid = np.zeros(len(energies), dtype=bool)
+    is_rigid[np.argsort(overlap.sum(axis=1))[::-1][: body.shape[1]]] = True
+    left = np.linalg.eigvalsh(body.T @ weighted @ body) if body.size else np.zeros(0)
+    return Modes(
+        data=data,
+        is_rigid=is_rigid,
+        frequencies_per_cm=_signed(energies) / PER_CM,
+        rigid_per_cm=np.sign(left) * np.sqrt(np.abs(left)) * _WAVE_PER_CM,
+    )
+
+
+def rigid_motions(atoms: Atoms) -> Float[np.ndarray, "coordinates rigid"]:
+    """Return orthonormal mass-weighted motions that cost a free structure no energy.
+
+    Args:
+        atoms: Any structure.
+    """
+    n_atoms = len(atoms)
+    if len(VibrationsData.indices_from_constraints(atoms)) < n_atoms:
+        return np.zeros((3 * (n_atoms - _n_fixed(atoms)), 0))
+    roots = np.sqrt(atoms.get_masses())[:, None]
+    motions = [(roots * axis).ravel() for axis in np.eye(3)]
+    if not atoms.pbc.any() and n_atoms > 1:
+        arms = atoms.positions - atoms.get_center_of_mass()
+        _, size, axes = np.linalg.svd(roots * arms, full_matrices=True)
+        size = np.append(size, np.zeros(3 - len(size)))
+        # along the first axis of a linear molecule there is nothing to turn
+        is_linear = size[1] <= STRAIGHT * size[0]
+        turned = axes[1:] if is_linear else axes
+        motions += [(roots * np.cross(axis, arms)).ravel() for axis in turned]
+    basis: Float[np.ndarray, "coordinates rigid"] = np.linalg.qr(np.array(motions).T)[0]
+    return basis
+
+
+def _n_fixed(atoms: Atoms) -> int:
+    return len(atoms) - len(VibrationsData.indices_from_constraints(atoms))
+
+
+def _signed(energies: np.ndarray) -> np.ndarray:
+    """Return energies with those that are imaginary as negative numbers."""
+    return np.where(np.abs(energies.imag) > 0, -np.abs(energies), energies.real)
