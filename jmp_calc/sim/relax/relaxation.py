@@ -143,6 +143,10 @@ def run_relax(
     except KeyboardInterrupt as error:
         interruption = f"{str(error) or 'Ctrl-C'} in round {work.n_rounds + 1}"
         work.stop(interruption)
+    except BaseException as error:
+        if work.n_rounds:
+            error.add_note(f"what was done until then is in {out}")
+        raise
     finally:
         work.close()
     outcomes = tuple(work.outcomes[name] for name in names)

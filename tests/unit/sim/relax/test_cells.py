@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -11,7 +13,7 @@ from ase.constraints import FixAtoms
 from ase.eos import EquationOfState
 from ase.spacegroup.symmetrize import check_symmetry
 
-from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.evaluation import OneByOne
 from jmp_calc.sim.relax import RelaxSettings, run_relax
 from jmp_calc.units import GPA
@@ -153,6 +155,32 @@ def test_symmetry_needs_a_crystal_without_constraints(tmp_path):
     atoms.set_constraint(FixAtoms([0]))
     with pytest.raises(UnsupportedSystemError, match=r"constraints .*\(FixAtoms\)"):
         relax(atoms, tmp_path, keep_symmetry=True)
+
+
+def test_symmetry_without_spglib_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spglib", None)
+    with pytest.raises(ArgumentError, match="needs spglib, which is not installed"):
+        relax(bulk("Cu"), tmp_path, keep_symmetry=True)
+
+
+def test_an_impossible_step_ends_alone(tmp_path):
+    class Tearing(OneByOne):
+        def evaluate(self, list_of_atoms, properties=("energy", "forces")):
+            found = super().evaluate(list_of_atoms, properties)
+            for results in found:
+                results["stress"] = np.array([-30.0, -30, -30, 0, 0, 0])
+            return found
+
+    # ASE keeps the symmetry only in steps of less than a quarter of the cell
+    settings = RelaxSettings(move="cell", keep_symmetry=True, max_step_A=1.0)
+    result = run_relax(
+        {"cu": bulk("Cu", cubic=True)},
+        settings,
+        calculator=Tearing(EMT()),
+        out=tmp_path,
+    )
+    assert result.outcomes[0].status == "unstable"
+    assert "the optimizer cannot make a step" in result.outcomes[0].reason
 
 
 def test_what_cannot_move_is_told(tmp_path):

@@ -278,8 +278,9 @@ def test_an_error_leaves_readable_files(metals, tmp_path):
                 raise RuntimeError("a bug")
             return super().evaluate(list_of_atoms, properties)
 
-    with pytest.raises(RuntimeError, match="a bug"):
+    with pytest.raises(RuntimeError, match="a bug") as told:
         relax(metals, tmp_path, Broken())
+    assert told.value.__notes__ == [f"what was done until then is in {tmp_path}"]
     assert len(read(tmp_path / "Cu-relax.traj", ":")) == 3
 
 
