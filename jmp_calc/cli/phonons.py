@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED, EXIT_UNSTABLE
 from jmp_calc.cli.job import (
+    Allowed,
     Job,
     describe_forces,
     describe_model,
@@ -48,6 +49,11 @@ if TYPE_CHECKING:
     help="Compute with direct forces, which are not the gradient of an energy.",
 )
 @click.option(
+    "--allow-neighbor-cap",
+    is_flag=True,
+    help="Go on although published graph rules cut neighbours off.",
+)
+@click.option(
     "--fail-if-imaginary",
     is_flag=True,
     help="Exit with 4 if there are imaginary modes; files are written all the same.",
@@ -63,6 +69,7 @@ def phonons(
     limits: ConvergenceSettings,
     output: OutputOptions,
     allow_direct_forces: bool,
+    allow_neighbor_cap: bool,
     fail_if_imaginary: bool,
 ) -> int:
     """Compute phonons of the crystals in INPUT... by finite displacements (phonopy).
@@ -72,7 +79,7 @@ def phonons(
     thermal properties as CSV (THz, kJ/mol and J/K/mol per mole of primitive cells), a
     YAML summary, and a folder in which phonopy itself can go on (phonopy_params.yaml,
     FORCE_SETS, FORCE_CONSTANTS, band.yaml, ...). Imaginary modes are negative
-    frequencies; with them there are no thermal properties.
+    frequencies; if the mesh has any there are no thermal properties.
 
     Exit codes: 0 done, 1 bug, 2 usage or input, 3 not converged (--converge), 4
     imaginary modes (--fail-if-imaginary), 130 interrupted.
@@ -106,7 +113,11 @@ def phonons(
     name = structures[0].name if len(structures) == 1 else "phonons"
     worst = EXIT_DONE
     with open_job(structures, model, output, name=name, files=files) as job:
-        job.require_conservative("phonons", is_allowed=allow_direct_forces)
+        allowed = Allowed(
+            direct_forces=allow_direct_forces, neighbor_cap=allow_neighbor_cap
+        )
+        for structure in structures:
+            allowed.check(job, "phonons", structure.atoms)
         for structure in structures:
             _print_start(structure, settings, job)
             result = _compute(structure, settings, limits, output, job)

@@ -164,6 +164,37 @@ def test_direct_forces_need_permission(capsys, monkeypatch):
     assert phonons("cu.xyz", *QUICK, "--allow-direct-forces") == 0
 
 
+def test_an_active_neighbor_cap_needs_permission(capsys, monkeypatch):
+    class Capped(DescribedEMT):
+        def describe(self, atoms):
+            return {**super().describe(atoms), "neighbor_cap": "30 of 42 edges"}
+
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", Capped)
+    assert phonons("cu.xyz", *QUICK) == 2
+    assert "phonons needs an energy without jumps" in error_line(capsys)
+    assert phonons("cu.xyz", *QUICK, "--allow-neighbor-cap") == 0
+
+
+def test_a_terminated_call_leaves_nothing():
+    code = (
+        "import os, signal, sys; from ase.calculators.emt import EMT\n"
+        "from jmp_calc.cli import main\n"
+        "calls = []\n"
+        "def calculate(self, *args, **more):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 3: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    old(self, *args, **more)\n"
+        "old, EMT.calculate = EMT.calculate, calculate\n"
+        "sys.exit(main(['phonons', 'cu.xyz', '--calculator', 'emt', '--mesh', '3']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 130
+    assert "jmp-md: interrupted" in done.stderr
+    assert not Path("runs").exists()
+
+
 def test_help_tells_units_and_an_example_without_heavy_imports(capsys):
     code = (
         "import sys; from jmp_calc.cli import main; main(['phonons', '--help']); "

@@ -108,7 +108,7 @@ class Analysis:
     mesh: tuple[int, int, int]
     """Its numbers of q-points."""
     thermal: Thermal | None
-    """None: there are imaginary modes, which have none."""
+    """None: there are imaginary modes on the mesh, which have none."""
     imaginary: Imaginary | None
     """None: there are no imaginary modes."""
     gamma_THz: Float[np.ndarray, "bands"]
@@ -136,7 +136,8 @@ def analyze(
     tolerance = settings.imaginary_tolerance_THz
     imaginary = find_imaginary(phonon, bands, sampled, tolerance)
     temperatures = temperature_grid(settings)
-    thermal = run_thermal(phonon, temperatures) if imaginary is None else None
+    is_stable = imaginary is None or imaginary.n_modes == 0
+    thermal = run_thermal(phonon, temperatures) if is_stable else None
     return Analysis(
         bands=bands,
         # last, because it needs the mesh without symmetry
