@@ -140,6 +140,14 @@ def test_each_quantity_has_a_panel_with_its_unit(tmp_path) -> None:
     ]
 
 
+def test_a_single_point_is_seen_in_every_panel(tmp_path) -> None:
+    record = step(1, gradient_norm=2.0, systems_per_second=3.0)
+    run = read_history(write_log(tmp_path, record, validation(1, 0.3)))
+    figure = draw_runs([run], ["toy"])
+    drawn = [axes.lines[0] for axes in figure.axes if axes.axison]
+    assert [line.get_marker() for line in drawn] == ["o"] * 5
+
+
 def test_target_errors_show_the_unit_of_the_target(tmp_path) -> None:
     errors = {"n_systems": 3, "target": "gap", "target_unit": "eV", "target_mae": 0.4}
     record = {"kind": "evaluation", "step": 1, "tasks": {"gap": errors}}

@@ -238,7 +238,9 @@ def _gradient(axes: Axes, runs: Sequence[RunHistory]) -> None:
         window = max(1, len(values) // 50)
         if window > 1:
             axes.plot(steps, values, lw=0.5, alpha=0.25, color=color(place))
-        axes.plot(*_running_mean(steps, values, window), lw=1.4, color=color(place))
+        marker = "o" if len(steps) < 3 else None
+        smooth = _running_mean(steps, values, window)
+        axes.plot(*smooth, lw=1.4, color=color(place), marker=marker, ms=3)
     _log_if_positive(axes, found)
 
 
@@ -246,7 +248,8 @@ def _throughput(axes: Axes, runs: Sequence[RunHistory]) -> None:
     axes.set_ylabel("systems per second", fontsize="small")
     for place, run in enumerate(runs):
         steps, values = run.throughput()
-        axes.plot(steps, values, lw=1.2, color=color(place))
+        marker = "o" if len(steps) < 3 else None
+        axes.plot(steps, values, lw=1.2, color=color(place), marker=marker, ms=3)
         if len(values):
             axes.axhline(float(np.median(values)), lw=0.8, ls="--", color=color(place))
     medians = [
