@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from jmp_calc.cli import EXIT_INTERRUPTED
 from jmp_train.cli import main
+from jmp_train.trainer import Trainer
 from toys.experiments import (
     DOWNSTREAM,
     PRETRAINING,
@@ -107,6 +110,46 @@ def test_what_is_missing_is_said_before_anything_is_trained(
 ) -> None:
     assert main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_request_to_stop_during_the_last_step_of_a_run_is_heard(
+    stores, weights, tmp_path, monkeypatch, capsys
+) -> None:
+    test = Trainer._test
+
+    def asked_to_stop(trainer):
+        signal.raise_signal(signal.SIGTERM)
+        return test(trainer)
+
+    monkeypatch.setattr(Trainer, "_test", asked_to_stop)
+    assert run("E12", stores, weights, tmp_path) == EXIT_INTERRUPTED
+    assert "goes on from here" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("runs/*/*/result.json"))) == 1
+
+
+def test_a_folder_holds_the_report_of_one_experiment(
+    stores, weights, tmp_path, capsys
+) -> None:
+    (tmp_path / "results.json").write_text('{"title": "E3 temperature"}')
+    assert run("E12", stores, weights, tmp_path) == 2
+    message = "holds the report of E3 temperature, which that of E12 forces would"
+    assert message in capsys.readouterr().err
+    (tmp_path / "results.json").write_text('{"title"')
+    assert run("E12", stores, weights, tmp_path) == 2
+    assert "results.json is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_set_without_a_part_is_an_error_before_anything_is_trained(
+    stores, weights, tmp_path, capsys, part
+) -> None:
+    for path in stores.glob("tune-*"):
+        if not path.name.endswith(part):
+            (tmp_path / path.name).symlink_to(path)
+    assert run("E12", tmp_path, weights, tmp_path / "out") == 2
+    assert f"there is no store {tmp_path / f'tune-{part}'}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

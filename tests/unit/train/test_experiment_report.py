@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -27,7 +28,7 @@ from jmp_train.experiments.results import (
     estimate_of,
     steps_to_reach,
 )
-from jmp_train.experiments.statistics import estimate
+from jmp_train.experiments.statistics import Interval, estimate
 
 
 def result(name: str, seed: int, force: float | None, **changes: object) -> ArmResult:
@@ -183,6 +184,25 @@ def test_results_hold_every_number_of_every_run(written) -> None:
     assert facts["budget"] == {"steps": 10}
     assert [run["seed"] for run in facts["runs"]] == [1, 0, 0]
     assert facts["runs"][0]["fingerprints"] == {"set-train": "f"}
+
+
+def test_results_have_numbers_in_the_place_of_words_and_nothing_but_json(
+    tmp_path,
+) -> None:
+    facts = {
+        "gain": Interval(mean=1.5, low=math.nan, high=math.inf),
+        "seen": (True, None, Path("a")),
+    }
+    report = Report(question="?", findings=(), tables=(), facts=facts)
+    write_report(tmp_path, report, [], title="T", settings={}, details={})
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    text = (tmp_path / "results.json").read_text(encoding="utf-8")
+    found = json.loads(text, parse_constant=refuse)["facts"]
+    assert found["gain"] == {"mean": 1.5, "low": None, "high": None}
+    assert found["seen"] == [True, None, "a"]
 
 
 def test_the_picture_is_a_png_of_the_size_asked_for(written) -> None:

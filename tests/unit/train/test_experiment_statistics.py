@@ -9,6 +9,7 @@ import pytest
 
 from jmp_calc.errors import ArgumentError
 from jmp_train.experiments.statistics import (
+    Interval,
     difference_in_differences,
     estimate,
     frechet_distance,
@@ -28,6 +29,12 @@ def test_an_estimate_has_the_standard_deviation_of_a_sample() -> None:
 
 def test_a_single_seed_has_no_spread_and_says_so() -> None:
     assert str(estimate([12.5])) == "12.5 (1 seed)"
+
+
+def test_large_numbers_are_written_without_an_exponent() -> None:
+    assert str(estimate([100.0, 300.0])) == "200 ± 140 (2 seeds)"
+    gap = Interval(mean=-254.3, low=-1812.0, high=1303.0)
+    assert str(gap) == "-254 [-1810, +1300], not resolved"
 
 
 def test_nothing_cannot_be_averaged() -> None:

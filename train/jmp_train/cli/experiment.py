@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +12,7 @@ from jmp_calc.cli import CONTEXT, EXIT_INTERRUPTED
 from jmp_train.cli import FOLDER
 
 if TYPE_CHECKING:
+    from jmp_train.cli.show import Stopper
     from jmp_train.progress import RunResult
     from jmp_train.trainer import Trainer
 
@@ -83,6 +85,7 @@ def experiment(
     wb97x --downstream rmd17-ethanol --budget smoke --out temperature
     """
     from jmp_calc.errors import ArgumentError
+    from jmp_train.cli.show import Stopper
     from jmp_train.experiments import EXPERIMENTS, experiment_named, run_experiment
     from jmp_train.experiments.arms import StoppedError
     from jmp_train.experiments.budgets import budget_named
@@ -112,21 +115,31 @@ def experiment(
         device=device,
         equal=equal,
     )
-    try:
-        report = run_experiment(chosen, settings, click.echo, train=_train)
-    except StoppedError as stop:
-        click.echo(str(stop), err=True)
-        return EXIT_INTERRUPTED
+    with Stopper() as stopper:
+
+        def announce(line: str) -> None:
+            click.echo(line)
+            # a run may be past its last step when it hears this, and so end as usual
+            if stopper.is_asked:
+                raise StoppedError("stopped; the same command goes on from here")
+
+        try:
+            report = run_experiment(
+                chosen, settings, announce, train=partial(_train, stopper=stopper)
+            )
+        except StoppedError as stop:
+            click.echo(str(stop), err=True)
+            return EXIT_INTERRUPTED
     click.echo(f"\n{report.read_text(encoding='utf-8')}\nreport      {report}")
     return 0
 
 
-def _train(trainer: Trainer) -> RunResult:
+def _train(trainer: Trainer, *, stopper: Stopper) -> RunResult:
     """Run a training with a bar, until it ends or somebody asks to stop."""
-    from jmp_train.cli.show import RunProgress, Stopper
+    from jmp_train.cli.show import RunProgress
     from jmp_train.progress import Watcher
 
-    with Stopper() as stopper, RunProgress(trainer, stopper) as progress:
+    with RunProgress(trainer, stopper) as progress:
         shown = progress.watcher
         # the errors of each validation are in curves.csv
         watcher = Watcher(on_step=shown.on_step, should_stop=shown.should_stop)

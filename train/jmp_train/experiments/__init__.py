@@ -6,13 +6,14 @@ Source:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jmp_calc.errors import ArgumentError, did_you_mean
+from jmp_calc.errors import ArgumentError, DataError, did_you_mean
 from jmp_train.experiments import (
     forces,
     heads,
@@ -26,7 +27,7 @@ from jmp_train.experiments import (
 )
 from jmp_train.experiments.arms import Announce, run_arms, train_quietly
 from jmp_train.experiments.experiment import Experiment
-from jmp_train.experiments.report import write_report
+from jmp_train.experiments.report import RESULTS, write_report
 from jmp_train.experiments.settings import ExperimentSettings
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def run_experiment(
 
     Raises:
         ArgumentError: If too few stores to pre-train on are named.
-        DataError: If a store is missing, or the folder holds other runs.
+        DataError: If a store is missing, or the folder holds other runs or the report
+            of another experiment.
         StoppedError: If a run was interrupted.
     """
     from jmp_train.runlog import versions
@@ -98,6 +100,9 @@ def run_experiment(
             f"{'one store' if least == 1 else f'{least} stores'} and was given {n}; "
             "name them with --pretraining"
         )
+    title = f"{experiment.id} {experiment.name}"
+    _check_folder(settings.out, title)
+    settings.check_stores()
     results = run_arms(experiment.arms(settings), announce, train=train)
     report = experiment.summarise(settings, results, announce)
     budget = settings.budget
@@ -118,7 +123,25 @@ def run_experiment(
         settings.out,
         report,
         results,
-        title=f"{experiment.id} {experiment.name}",
+        title=title,
         settings=facts,
         details={"budget": asdict(budget), "versions": versions()},
     )
+
+
+def _check_folder(out: Path, title: str) -> None:
+    """Raise unless a folder is without a report, or has one of the same experiment."""
+    path = out / RESULTS
+    if not path.is_file():
+        return
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["title"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is damaged ({error}); delete it, and it is written again"
+        ) from error
+    if known != title:
+        raise DataError(
+            f"{out} holds the report of {known}, which that of {title} would replace; "
+            "choose another --out"
+        )

@@ -199,12 +199,10 @@ def summarise(
         findings=(
             *(_words(settings, found) for found in compared),
             "Both arms take the same number of optimizer steps; the one without the "
-            "overlap sees fewer systems more often. The interval is over test systems: "
-            + (
-                "with one seed, the chance of training is not in it."
-                if settings.seeds == 1
-                else f"errors are means over {settings.seeds} seeds."
-            ),
+            "overlap sees fewer systems more often. Errors are means over "
+            f"seeds (here {settings.seeds}). The interval is over test systems alone: "
+            "the chance of training is not in it, and it is too narrow where "
+            "many of them are frames of one molecule.",
         ),
         tables=(
             _count_table(compared),

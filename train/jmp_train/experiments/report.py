@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from jmp_train.experiments.statistics import Estimate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+RESULTS = "results.json"
+"""Name of the file with every number."""
 Cell = str | float | int | Estimate
 
 
@@ -105,10 +108,11 @@ def write_report(
         "commit": _commit(),
         "findings": list(report.findings),
         "facts": dict(report.facts),
-        "tables": [asdict(table) for table in report.tables],
-        "runs": [asdict(result) for result in results],
+        "tables": report.tables,
+        "runs": results,
     }
-    replace_text(out / "results.json", json.dumps(facts, indent=1, default=str) + "\n")
+    text = json.dumps(_plain(facts), indent=1, allow_nan=False, ensure_ascii=False)
+    replace_text(out / RESULTS, text + "\n")
     replace_text(out / "curves.csv", curves_text(results))
     if report.picture is not None:
         figure = new_figure(*report.picture.size)
@@ -176,7 +180,8 @@ def runs_table(results: Sequence[ArmResult]) -> Table:
         ),
         note="Hours are those of training steps, without validation, on: "
         + "; ".join(dict.fromkeys(r.device for r in results if r.device))
-        + ".",
+        + ". In all tables ± is the standard deviation over seeds (n - 1), and [95 %] "
+        "is Student's interval of the mean difference between runs of equal seed.",
     )
 
 
@@ -214,6 +219,19 @@ def curves_text(results: Sequence[ArmResult]) -> str:
                     ]
                 )
     return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """Return data as JSON knows it: numbers that were not measured become null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain({f.name: getattr(value, f.name) for f in fields(value)})
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def _commit() -> str | None:

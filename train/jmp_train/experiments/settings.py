@@ -16,6 +16,7 @@ from jmp_train.config import (
     TrainConfig,
 )
 from jmp_train.data.header import read_header
+from jmp_train.data.splits import SPLITS
 from jmp_train.data.store import store_path
 from jmp_train.experiments.budgets import Budget
 from jmp_train.normalize import TaskStatistics
@@ -72,6 +73,19 @@ class ExperimentSettings:
             DataError: If there is no such store.
         """
         return read_header(store_path(self.stores, store, "train"))
+
+    def check_stores(self) -> None:
+        """Check that there is all that is trained on and compared by.
+
+        Sets to pre-train on need no other part, because some are published without.
+
+        Raises:
+            DataError: If a store is missing.
+        """
+        needed = [(store, "train") for store in self.pretraining]
+        needed += [(store, split) for store in self.downstream for split in SPLITS]
+        for store, split in needed:
+            read_header(store_path(self.stores, store, split))
 
     def metric(self, store: str) -> str:
         """Return the short name of the error that is scored on a downstream set.

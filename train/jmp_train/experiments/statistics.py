@@ -33,7 +33,7 @@ class Estimate:
     def __str__(self) -> str:
         if self.n < 2:
             return f"{self.mean:.4g} (1 seed)"
-        return f"{self.mean:.4g} ± {self.std:.2g} ({self.n} seeds)"
+        return f"{self.mean:.4g} ± {float(f'{self.std:.2g}'):g} ({self.n} seeds)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,10 +55,14 @@ class Interval:
     def __str__(self) -> str:
         if math.isnan(self.mean):
             return "not measured"
+        # three digits, without the exponent that .3g gives to thousands
+        mean, low, high = (
+            f"{float(f'{value:.3g}'):+g}" for value in (self.mean, self.low, self.high)
+        )
         if math.isnan(self.low):
-            return f"{self.mean:+.3g} (one pair, no interval)"
+            return f"{mean} (one pair, no interval)"
         verdict = "" if self.is_resolved else ", not resolved"
-        return f"{self.mean:+.3g} [{self.low:+.3g}, {self.high:+.3g}]{verdict}"
+        return f"{mean} [{low}, {high}]{verdict}"
 
 
 def estimate(values: Sequence[float]) -> Estimate:
