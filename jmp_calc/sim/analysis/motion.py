@@ -20,7 +20,7 @@ from jmp_calc.sim.analysis.vibrations import (
 )
 from jmp_calc.units import FS, PER_CM_PER_THZ
 
-MOST_BYTES = 4 * 10**9
+MOST_BYTES = 2 * 10**9
 """Memory for positions and velocities of all frames."""
 CM2_PER_S = 1e-4
 """One square angstrom per picosecond in square centimetres per second."""
@@ -28,6 +28,8 @@ AMBIGUOUS = 0.4
 """Steps longer than this fraction of a period may have been longer or shorter."""
 TOLERATED = 0.25
 """Displacements that grow with a power of time further from 1 are no diffusion."""
+NOTHING_A = 1e-6
+"""Shorter ways of all atoms are rounding, angstrom."""
 MSD_POINTS = 1000
 """Most points of the curve that is written."""
 HIGHEST_THZ = ((1, 120.0), (10, 75.0), (118, 40.0))
@@ -116,6 +118,8 @@ class Motion:
                 f"an atom moved by {step:.2f} of the cell between two frames, where "
                 "its way cannot be told for certain: write frames more often"
             )
+        if np.ptp(paths, axis=0).max() < NOTHING_A:
+            return empty("left out: no atom moves with respect to the whole")
         duration = interval * (n_even - 1)
         given = self._settings
         start = 0.02 * duration if given.fit_start_ps is None else given.fit_start_ps

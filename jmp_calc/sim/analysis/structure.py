@@ -94,8 +94,8 @@ class Structure:
         half = 0.5 * float(cell_heights(first).min())
         if r_max > half:
             notes.append(
-                f"beyond {half:.2f} Å, half the cell, the curve shows periodic images "
-                "of the same atoms: normalised correctly, but not independent"
+                f"beyond {half:.2f} Å, half the cell, the distances are also those to "
+                "periodic images of the same atoms, which do not move on their own"
             )
         if not self._counts.is_rdf:
             notes.append(

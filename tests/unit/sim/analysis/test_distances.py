@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
@@ -16,6 +17,7 @@ from jmp_calc.sim.analysis.distances import (
     pairs_within,
 )
 from jmp_calc.sim.analysis.settings import AnalysisSettings
+from jmp_calc.sim.analysis.structure import Structure
 
 
 def counts_of(frames, r_max, **settings) -> DistanceCounts:
@@ -162,3 +164,34 @@ def test_an_unknown_pair_is_refused() -> None:
 def test_bins_must_fit_the_range() -> None:
     with pytest.raises(ArgumentError, match="bin width below half the range"):
         counts_of([bulk("Cu")], 3.0, bin_width_A=3.0)
+
+
+def reference_facts(first: Atoms, reference: list[Atoms], tmp_path) -> dict:
+    ase.io.write(tmp_path / "reference.traj", reference)
+    settings = AnalysisSettings(reference=tmp_path / "reference.traj")
+    structure = Structure(first, settings)
+    structure.add(first)
+    (section,) = structure.sections()
+    return {fact.name: fact for fact in section.facts}
+
+
+def test_a_reference_may_have_its_atoms_in_another_order(tmp_path) -> None:
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True) * (2, 1, 1)
+    atoms.rattle(0.1, seed=0)
+    facts = reference_facts(atoms, [atoms[::-1]] * 20, tmp_path)
+    for pair in ("total", "Na-Na", "Cl-Na", "Cl-Cl"):
+        found = facts[f"MAE of g(r) against the reference, {pair}"]
+        assert found.value == pytest.approx(0.0, abs=1e-9)
+        assert found.unit == "Å"
+    halves = facts["the same between the halves of the reference, total"]
+    assert halves.value == pytest.approx(0.0, abs=1e-9)
+    other = atoms.copy()
+    other.set_cell(1.05 * other.cell, scale_atoms=True)
+    facts = reference_facts(atoms, [other], tmp_path)
+    assert facts["MAE of g(r) against the reference, total"].value > 0.5
+
+
+def test_a_reference_of_another_system_is_refused(tmp_path) -> None:
+    for other in (bulk("Cu"), molecule("H2O")):
+        with pytest.raises(ArgumentError, match="give one of the same system"):
+            reference_facts(bulk("NaCl", "rocksalt", a=5.6), [other], tmp_path)
