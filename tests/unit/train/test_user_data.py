@@ -224,6 +224,20 @@ def test_a_frame_with_some_forces_that_are_not_finite_is_skipped(tmp_path) -> No
     assert [s.reason for s in skipped(source)] == ["a label that is not finite"]
 
 
+@pytest.mark.parametrize("plain", ["forces", "stress"])
+def test_labels_of_two_levels_of_theory_are_not_mixed(plain, tmp_path) -> None:
+    atoms = bulk("Cu", cubic=True)
+    atoms.info["REF_energy"] = -1.0
+    place = atoms.arrays if plain == "forces" else atoms.info
+    place[plain] = np.zeros((4, 3) if plain == "forces" else 6)
+    write(tmp_path / "a.extxyz", [atoms])
+    with pytest.raises(DataError, match=f"'{plain}' may be of another level"):
+        open_family("user", tmp_path / "a.extxyz")
+    option = {f"{plain}_key": plain}
+    (source,) = open_family("user", tmp_path / "a.extxyz", **option)
+    assert records(source)
+
+
 def test_keys_can_be_chosen(tmp_path) -> None:
     (atoms,) = frames(1, prefix="dft_")
     atoms.info.update(REF_energy=1.0, my_stress=VOIGT)

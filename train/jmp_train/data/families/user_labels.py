@@ -64,7 +64,8 @@ def choose_keys(counts: Counter[str], n: int, options: FamilyOptions) -> LabelKe
     Raises:
         DataError: If one that was asked for is in no frame, or there is no label, or
             something looks like forces or an energy but has no usual name, or the
-            preferred name is in fewer frames than another usual one.
+            preferred name is in fewer frames than another usual one, or names of two
+            levels of theory are mixed.
     """
     targets = tuple(with_unit(target)[0] for target in options.targets)
     asked = (options.energy_key, options.forces_key, options.stress_key, *targets)
@@ -82,6 +83,7 @@ def choose_keys(counts: Counter[str], n: int, options: FamilyOptions) -> LabelKe
         targets=targets,
     )
     _check_unused(counts, n, keys, options)
+    _check_one_level(keys, options)
     if keys.energy is None and keys.forces is None and not targets:
         raise DataError(
             f"the {n} frames have no energy ({', '.join(ENERGY_KEYS)}) and no forces "
@@ -108,6 +110,34 @@ def _check_unused(
                 f"{like[0]!r} looks like one; found: {found_keys(counts, n)}; name the "
                 f"key that holds it, or say {NONE!r} if none does"
             )
+
+
+def _check_one_level(keys: LabelKeys, options: FamilyOptions) -> None:
+    """Refuse labels of which only some are called reference labels.
+
+    ``REF_energy`` beside ``forces`` is the usual trace of a file in which another
+    program has written its own results beside the reference.
+    """
+    found = {
+        "energy": (keys.energy, options.energy_key),
+        "forces": (keys.forces, options.forces_key),
+        "stress": (keys.stress, options.stress_key),
+    }
+    chosen = {
+        kind: key
+        for kind, (key, given) in found.items()
+        if key is not None and given is None
+    }
+    is_reference = {kind: key.startswith("REF_") for kind, key in chosen.items()}
+    references = [chosen[k] for k in ("energy", "forces") if is_reference.get(k)]
+    others = [kind for kind in chosen if not is_reference[kind]]
+    if references and others:
+        key = chosen[others[0]]
+        raise DataError(
+            f"{references[0]!r} is a reference label, and {key!r} may be of another "
+            f"level of theory; say {key!r} if it is the label of the {others[0]}, or "
+            f"{NONE!r}"
+        )
 
 
 def found_keys(counts: Counter[str], n: int) -> str:
