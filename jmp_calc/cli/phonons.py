@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED, EXIT_UNSTABLE
+from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED, EXIT_UNSTABLE, EXIT_USAGE
 from jmp_calc.cli.job import (
     Allowed,
     Job,
@@ -30,7 +30,7 @@ from jmp_calc.cli.options import (
     settings_options,
     structures_argument,
 )
-from jmp_calc.errors import ArgumentError
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.pictures import require_matplotlib
 from jmp_calc.sim.phonons.settings import ConvergenceSettings, PhononSettings
 
@@ -81,8 +81,9 @@ def phonons(
     FORCE_SETS, FORCE_CONSTANTS, band.yaml, ...). Imaginary modes are negative
     frequencies; if the mesh has any there are no thermal properties.
 
-    Exit codes: 0 done, 1 bug, 2 usage or input, 3 not converged (--converge), 4
-    imaginary modes (--fail-if-imaginary), 130 interrupted.
+    A crystal that cannot be computed does not stop the others. Exit codes: 0 done, 1
+    bug, 2 usage or input, 3 not converged (--converge), 4 imaginary modes
+    (--fail-if-imaginary), 130 interrupted.
 
     Example: jmp-md phonons si.cif --relax both --supercell "3 3 3" --plot
     """
@@ -117,10 +118,19 @@ def phonons(
             direct_forces=allow_direct_forces, neighbor_cap=allow_neighbor_cap
         )
         for structure in structures:
-            allowed.check(job, "phonons", structure.atoms)
+            # one that cannot be computed is told in its turn
+            with contextlib.suppress(UnsupportedSystemError):
+                allowed.check(job, "phonons", structure.atoms)
         for structure in structures:
             _print_start(structure, settings, job)
-            result = _compute(structure, settings, limits, output, job)
+            try:
+                result = _compute(structure, settings, limits, output, job)
+            except UnsupportedSystemError as error:
+                if len(structures) == 1:
+                    raise
+                print(f"jmp-md: {structure.name}: refused: {error}", file=sys.stderr)
+                worst = max(worst, EXIT_USAGE)
+                continue
             pictures = _draw(result, settings, structure, output, job)
             _print_end(result, pictures)
             worst = max(worst, _exit_code(result, fail_if_imaginary=fail_if_imaginary))

@@ -78,6 +78,34 @@ def test_several_crystals_have_files_of_their_own(capsys):
     assert Path("here/bcc-phonopy/FORCE_SETS").is_file()
 
 
+def test_a_refused_crystal_does_not_stop_the_others(capsys):
+    assert quick("si.xyz", "cu.xyz", "--out", "here") == 2
+    assert "jmp-md: si: refused: Si2 cannot be computed" in capsys.readouterr().err
+    assert Path("here/cu-summary.yml").is_file()
+    assert not list(Path("here").glob("si-*"))
+
+
+def test_born_charges_are_used_when_they_are_given_and_only_then(capsys):
+    alloy = bulk("CuAu", "cesiumchloride", a=3.1)
+    write("cuau.xyz", alloy)
+    text = "14.4\n4 0 0 0 4 0 0 0 4\n1 0 0 0 1 0 0 0 1\n-1 0 0 0 -1 0 0 0 -1\n"
+    Path("BORN").write_text(text)
+    assert quick("cuau.xyz", "--out", "a") == 0
+    assert "correction" not in capsys.readouterr().out
+    assert quick("cuau.xyz", "--out", "b", "--born", "BORN") == 0
+    assert "correction  non-analytic, from Born charges" in capsys.readouterr().out
+    assert Path("b/cuau-phonopy/BORN").read_text() == text
+    assert not Path("a/cuau-phonopy/BORN").exists()
+    found = [yaml.safe_load(Path(f"{f}/cuau-summary.yml").read_text()) for f in "ab"]
+    assert found[0]["born_sha256"] is None
+    assert len(found[1]["born_sha256"]) == 64
+    highest = [summary["results"]["highest_frequency_THz"] for summary in found]
+    assert highest[1] > highest[0] + 0.1
+    for folder, has_born in (("a", False), ("b", True)):
+        params = Path(folder, "cuau-phonopy", "phonopy_params.yaml").read_text()
+        assert ("born_effective_charge" in params) == has_born
+
+
 def test_imaginary_modes_are_told_and_can_be_an_error(capsys):
     assert quick("bcc.xyz", "--out", "a") == 0
     captured = capsys.readouterr()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from ase.cell import Cell
 from jaxtyping import Float
-from phonopy.phonon.band_structure import get_band_qpoints_by_seekpath
 from phonopy.structure.atoms import PhonopyAtoms
 
 GREEK = {"G": "Γ", "GAMMA": "Γ", "DELTA": "Δ", "LAMBDA": "Λ", "SIGMA": "Σ"}
@@ -59,55 +59,50 @@ def standard_path(primitive: PhonopyAtoms, n_points: int) -> BandPath:
         Curtarolo, Comput. Mater. Sci. 49, 299 (2010) (ASE).
     """
     if importlib.util.find_spec("seekpath") is not None:
-        return _path_of_seekpath(primitive, n_points)
-    return _path_of_ase(primitive, n_points)
-
-
-def _path_of_seekpath(primitive: PhonopyAtoms, n_points: int) -> BandPath:
-    lines, labels, connections = get_band_qpoints_by_seekpath(
-        primitive, n_points, is_const_interval=True
-    )
-    ends: list[tuple[str, str]] = []
-    place = 0
-    for goes_on in connections:
-        ends.append((labels[place], labels[place + 1]))
-        place += 1 if goes_on else 2
+        points, pairs = _points_of_seekpath(primitive)
+        source = "seekpath (Hinuma et al. 2017)"
+    else:
+        points, pairs = _points_of_ase(primitive)
+        source = "ASE (Setyawan and Curtarolo 2010)"
+    reciprocal = np.linalg.inv(primitive.cell)
+    lengths = [np.linalg.norm(reciprocal @ (points[b] - points[a])) for a, b in pairs]
+    numbers = [round((n_points - 1) * length / max(lengths)) for length in lengths]
     return BandPath(
-        lines=tuple(np.array(line) for line in lines),
-        ends=tuple((_plain(a), _plain(b)) for a, b in ends),
-        source="seekpath (Hinuma et al. 2017)",
+        lines=tuple(
+            np.linspace(points[a], points[b], max(1, number) + 1)
+            for (a, b), number in zip(pairs, numbers, strict=True)
+        ),
+        ends=tuple((_plain(a), _plain(b)) for a, b in pairs),
+        source=source,
     )
 
 
-def _path_of_ase(primitive: PhonopyAtoms, n_points: int) -> BandPath:
-    cell = Cell(primitive.cell)
+Points = dict[str, Float[np.ndarray, "3"]]
+
+
+def _points_of_seekpath(
+    primitive: PhonopyAtoms,
+) -> tuple[Points, list[tuple[str, str]]]:
+    import seekpath
+
+    # not phonopy's function: it takes points of seekpath's own cell for those of this
+    # one, which is wrong if the lattice vectors are not the standard ones
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = seekpath.get_path_orig_cell(primitive.totuple())
+    points = {name: np.array(q) for name, q in found["point_coords"].items()}
+    return points, [(a, b) for a, b in found["path"]]
+
+
+def _points_of_ase(primitive: PhonopyAtoms) -> tuple[Points, list[tuple[str, str]]]:
     # a tolerance for cells with the rounding of files
-    path = cell.bandpath(npoints=0, eps=1e-4)
-    points = path.special_points
+    path = Cell(primitive.cell).bandpath(npoints=0, eps=1e-4)
     pairs = [
         (a, b)
         for stretch in _stretches(path.path)
         for a, b in itertools.pairwise(stretch)
     ]
-    reciprocal = np.linalg.inv(primitive.cell)
-    length = {
-        (a, b): float(np.linalg.norm(reciprocal @ (points[b] - points[a])))
-        for a, b in pairs
-    }
-    longest = max(length.values())
-    lines = [
-        np.linspace(
-            points[a],
-            points[b],
-            max(2, round((n_points - 1) * length[a, b] / longest) + 1),
-        )
-        for a, b in pairs
-    ]
-    return BandPath(
-        lines=tuple(lines),
-        ends=tuple((_plain(a), _plain(b)) for a, b in pairs),
-        source="ASE (Setyawan and Curtarolo 2010)",
-    )
+    return dict(path.special_points), pairs
 
 
 def _stretches(path: str) -> list[list[str]]:
@@ -118,11 +113,8 @@ def _stretches(path: str) -> list[list[str]]:
 
 
 def _plain(label: str) -> str:
-    # phonopy has seekpath's names in LaTeX: $\Gamma$, $\mathrm{X}$, $\mathrm{B_1}$
-    name = label.replace("$", "").replace("\\mathrm", "").replace("\\", "")
-    name = name.strip("{} ").replace("{", "").replace("}", "")
-    letters = name.rstrip("0123456789").rstrip("_")
-    number = name[len(letters) :].lstrip("_")
+    letters = label.rstrip("0123456789").rstrip("_")
+    number = label[len(letters) :].lstrip("_")
     letters = GREEK.get(letters.upper(), letters)
     return f"{letters}_{number}" if number else letters
 

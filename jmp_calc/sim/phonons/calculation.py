@@ -13,6 +13,7 @@ from ase import Atoms
 from jaxtyping import Int
 from phonopy import Phonopy
 
+from jmp_calc.files import file_hash
 from jmp_calc.sim.output import (
     check_new,
     save_structure,
@@ -200,7 +201,9 @@ class _Work:
                 f"displacements of {settings.displacement_A:g} angstrom (float32?) or "
                 "depend on more than positions"
             )
+        self._tell(0)
         analysis = analyze(phonon, settings, path, mesh)
+        self._tell(1)
         displaced = phonon.supercells_with_displacements
         return PhononResult(
             atoms=self._atoms,
@@ -214,6 +217,10 @@ class _Work:
             files=files,
             wall_seconds=time.monotonic() - started,
         )
+
+    def _tell(self, done: int) -> None:
+        if self._progress is not None:
+            self._progress("bands and densities of states", done, 1)
 
     def _first_supercell(self) -> Int[np.ndarray, "3 3"]:
         if self._supercell is not None:
@@ -257,6 +264,7 @@ def _save(
         {
             **provenance,
             "settings": {**asdict(settings), **asdict(limits)},
+            "born_sha256": None if settings.born is None else file_hash(settings.born),
             "versions": installed_versions(PACKAGES),
             "results": summary_of(result),
         },

@@ -32,7 +32,7 @@ def check_crystal(atoms: Atoms) -> None:
 
     Raises:
         UnsupportedSystemError: If it is not periodic in three directions, has a flat
-            cell, or atoms of one element with different masses.
+            or left-handed cell, or atoms of one element with different masses.
     """
     if not atoms.pbc.all():
         raise UnsupportedSystemError(
@@ -44,6 +44,11 @@ def check_crystal(atoms: Atoms) -> None:
         raise UnsupportedSystemError(
             f"the cell of {atoms.get_chemical_formula()} has no volume; give the "
             "lattice vectors of the crystal"
+        )
+    if np.linalg.det(atoms.cell) < 0:
+        raise UnsupportedSystemError(
+            f"the lattice vectors of {atoms.get_chemical_formula()} are left-handed, "
+            "which phonopy does not take; exchange two of them"
         )
     masses = atoms.get_masses()
     for symbol in set(atoms.symbols):

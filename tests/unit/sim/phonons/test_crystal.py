@@ -39,6 +39,13 @@ def test_a_flat_cell_is_refused():
         check_crystal(Atoms("Cu", cell=[2, 2, 0], pbc=True))
 
 
+def test_left_handed_lattice_vectors_are_refused():
+    atoms = bulk("Cu")
+    atoms.set_cell(atoms.cell[[1, 0, 2]])
+    with pytest.raises(UnsupportedSystemError, match="are left-handed"):
+        check_crystal(atoms)
+
+
 def test_isotopes_of_one_element_are_refused():
     atoms = bulk("Cu", cubic=True)
     atoms.set_masses([63, 65, 63, 63])
@@ -152,30 +159,46 @@ def test_the_path_of_fcc_has_its_known_points():
     assert max(len(line) for line in path.lines) == 11
 
 
-def test_without_seekpath_the_path_is_that_of_ase(monkeypatch):
+@pytest.fixture(params=["seekpath", "ASE"])
+def convention(request, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name: None if name == "seekpath" else find(name),
-    )
-    primitive = build_phonopy(bulk("Cu", cubic=True), ONE, PLAIN).primitive
+    if request.param == "ASE":
+        monkeypatch.setattr(
+            importlib.util,
+            "find_spec",
+            lambda name: None if name == "seekpath" else find(name),
+        )
+    return request.param
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        # other vectors of the same lattice, as databases have them
+        [[1, 1, 0], [0, 1, 0], [0, 0, 1]],
+        [[1, 0, 0], [-1, 0, 1], [0, -1, 0]],
+    ],
+)
+def test_special_points_are_where_they_belong_for_any_cell(vectors, convention):
+    a = 3.6
+    atoms = bulk("Cu", "fcc", a=a)
+    atoms.set_cell(np.array(vectors) @ atoms.cell.array)
+    atoms.rotate(33, (1, 2, 3), rotate_cell=True)
+    primitive = build_phonopy(atoms, ONE, PhononSettings(primitive="input")).primitive
     path = standard_path(primitive, 11)
-    assert path.source.startswith("ASE")
-    assert path.ends[0] == ("Γ", "X")
-    ends = {
-        name: line[place]
+    assert path.source.startswith(convention)
+    reciprocal = np.linalg.inv(primitive.cell)
+    lengths = {
+        name: np.linalg.norm(reciprocal @ line[place])
         for line, pair in zip(path.lines, path.ends, strict=True)
         for place, name in ((0, pair[0]), (-1, pair[1]))
     }
-    # an X point is at 2 pi / a along an axis, an L point halfway to a reciprocal vector
-    reciprocal = np.linalg.inv(primitive.cell)
-    assert np.linalg.norm(reciprocal @ ends["X"]) == pytest.approx(
-        1 / bulk("Cu", cubic=True).cell[0, 0]
-    )
-    assert np.linalg.norm(reciprocal @ ends["L"]) == pytest.approx(
-        np.sqrt(0.75) / bulk("Cu", cubic=True).cell[0, 0]
-    )
+    # in units of 2 pi / a: X is 1 0 0, L is 1/2 1/2 1/2, W is 1 1/2 0
+    assert lengths["Γ"] == 0
+    assert lengths["X"] * a == pytest.approx(1)
+    assert lengths["L"] * a == pytest.approx(np.sqrt(0.75))
+    assert lengths["W"] * a == pytest.approx(np.sqrt(1.25))
 
 
 def test_labels_with_numbers_are_drawn_as_subscripts():
