@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,21 @@ def replace_text(path: Path, text: str) -> None:
     """
     with replacing(path) as new:
         new.write_text(text, encoding="utf-8")
+
+
+def copy_file(source: Path, target: Path) -> Path:
+    """Copy a file; a reader finds the old target or the new one.
+
+    Args:
+        source: What to copy.
+        target: Where to; its folder exists.
+
+    Returns:
+        The target.
+    """
+    with replacing(target) as new:
+        shutil.copyfile(source, new)
+    return target
 
 
 def file_hash(path: Path) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 
 from jmp_calc.errors import CheckpointError
 from jmp_calc.models.state_dict import model_from_state
-from jmp_calc.models.weights import save_weights
+from jmp_calc.models.weights import load_weights, save_weights
 from jmp_train.checkpoint import AVERAGE, MODEL, load_state
-from jmp_train.checkpoint_folders import CHECKPOINTS, find_checkpoint
+from jmp_train.checkpoint_folders import CHECKPOINTS, best, find_checkpoint, latest
 from jmp_train.config_file import config_hash
 from jmp_train.run_state import RunState, read_state
 from jmp_train.runlog import SUMMARY
@@ -28,6 +28,37 @@ def weights_path(run: Path, name: str) -> Path:
         name: Name of the model.
     """
     return run / f"{name}.safetensors"
+
+
+def finished_weights(run: Path) -> tuple[Path, RunState] | None:
+    """Return the weights file that a run left when it ended, and the state it is of.
+
+    It has what is fitted after the last step, such as the zero of the energy of a run
+    on forces alone, which no checkpoint has.
+
+    Args:
+        run: Folder of the run.
+
+    Returns:
+        None if the run has not ended, or its file is that of another step.
+
+    Raises:
+        CheckpointError: If the file or the checkpoint is damaged.
+    """
+    folder = run / CHECKPOINTS
+    checkpoint = best(folder) or latest(folder)
+    if checkpoint is None:
+        return None
+    state = read_state(checkpoint)
+    file = weights_path(run, state.config.name)
+    if not file.is_file():
+        return None
+    training = load_weights(file).info.get("training", {})
+    is_averaged = state.config.optim.ema_decay is not None
+    of_run = (config_hash(state.config), state.position.step, is_averaged)
+    keys = ("config_hash", "step", "is_averaged")
+    found = tuple(training.get(key) for key in keys)
+    return (file, state) if found == of_run else None
 
 
 def export_weights(

@@ -207,6 +207,14 @@ def test_stress_labels_are_trained_on(tmp_path) -> None:
     assert "stress labels are not trained on" in direct.notes
 
 
+def test_published_rules_take_no_mixture_of_crystals_and_molecules(tmp_path) -> None:
+    frames = [to_frame(s) for s in [*toy_molecules(6), *toy_crystals(6)]]
+    data = frames_data(tmp_path / "mixed", frames)
+    with pytest.raises(DataError, match="some systems are periodic and others are not"):
+        plan_of(data, None, size="S")
+    assert plan_of(data, None).config.data.tasks[0].graph == GRAPH
+
+
 def test_energies_alone_are_enough(tmp_path) -> None:
     frames = [to_frame(s, with_forces=False) for s in toy_molecules(8)]
     data = frames_data(tmp_path / "energies", frames)

@@ -22,13 +22,22 @@ from jmp_train.cli import FOLDER
     help="The weights file; by default NAME.safetensors in the folder of the run.",
 )
 def export(*, run: Path, best: bool, raw: bool, out: Path | None) -> None:
-    """Write the averaged weights of a run as a weights file.
+    """Write the weights of a run as a weights file.
+
+    Of a run that has ended it is the file that the run left; else, and with --best and
+    --raw, the (averaged) weights of a checkpoint.
 
     RUN is the folder of a run, or one of its checkpoints (RUN/checkpoints/step-...).
     Neither data nor the weights that the run started from are needed.
 
     Example: jmp-train export runs/nano --out mine.safetensors
     """
-    from jmp_train.export import export_weights
+    from jmp_calc.files import copy_file
+    from jmp_train.export import export_weights, finished_weights
 
+    left = None if raw else finished_weights(run)
+    if left is not None:
+        file, _ = left
+        click.echo(file if out is None else copy_file(file, out))
+        return
     click.echo(export_weights(run, out, is_best=best, is_averaged=not raw))

@@ -9,10 +9,9 @@ from tempfile import TemporaryDirectory
 from jmp_calc.files import file_hash
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.pretrained.loading import load_model, locate
-from jmp_train.checkpoint_folders import CHECKPOINTS, best, find_checkpoint, latest
+from jmp_train.checkpoint_folders import find_checkpoint
 from jmp_train.config import TrainConfig
-from jmp_train.config_file import config_hash
-from jmp_train.export import export_weights, weights_path
+from jmp_train.export import export_weights, finished_weights
 from jmp_train.run_state import read_state
 
 
@@ -84,23 +83,12 @@ def _left_by(run: Path) -> Measured | None:
     It is what the run is for, and has what is fitted after the last step, such as the
     zero of the energy of a run on forces alone, which no checkpoint has.
     """
-    folder = run / CHECKPOINTS
-    checkpoint = best(folder) or latest(folder)
-    if checkpoint is None:
+    left = finished_weights(run)
+    if left is None:
         return None
-    state = read_state(checkpoint)
-    file = weights_path(run, state.config.name)
-    if not file.is_file():
-        return None
-    model = load_model(str(file))
-    training = model.info.get("training", {})
-    is_averaged = state.config.optim.ema_decay is not None
-    of_run = (config_hash(state.config), state.position.step, is_averaged)
-    keys = ("config_hash", "step", "is_averaged")
-    if tuple(training.get(key) for key in keys) != of_run:
-        return None
+    file, state = left
     return Measured(
-        model=model,
+        model=load_model(str(file)),
         name=state.config.name,
         origin=str(file),
         sha256=file_hash(file),

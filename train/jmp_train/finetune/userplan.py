@@ -110,6 +110,14 @@ class UserData:
         """Whether the first training system is periodic."""
         return self.stores["train"][0].is_periodic
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether some systems are periodic and others are not."""
+        kinds = {
+            sample.is_periodic for store in self.stores.values() for sample in store
+        }
+        return len(kinds) > 1
+
 
 def plan_user_run(
     settings: FinetuneSettings,
@@ -233,6 +241,12 @@ def _task(
         cutoff=settings.cutoff,
         max_neighbors=settings.max_neighbors,
     )
+    if graph.rules == "published" and data.is_mixed:
+        raise DataError(
+            "some systems are periodic and others are not, and the published graph "
+            "rules take all for one kind; train them apart, or use a network with "
+            "smooth rules (--from jmp-nano, --size nano)"
+        )
     if settings.target is not None:
         return TaskConfig(
             name=name,
