@@ -58,12 +58,31 @@ def no_height() -> Atoms:
 
 @pytest.mark.parametrize(
     "atoms",
-    [skewed(), outside(), no_height(), molecule("CH3CH2OH"), Atoms("He")],
-    ids=["skewed, small", "slab, outside of its cell", "no height", "molecule", "atom"],
+    [
+        skewed(),
+        skewed() * (4, 4, 4),
+        outside(),
+        outside() * (3, 3, 1),
+        no_height(),
+        molecule("CH3CH2OH"),
+        Atoms("He"),
+    ],
+    ids=[
+        "skewed, small",
+        "skewed, large",
+        "slab, outside of its cell",
+        "large slab",
+        "no height",
+        "molecule",
+        "atom",
+    ],
 )
 def test_pairs_are_those_of_brute_force(atoms) -> None:
-    first, second, distance = pairs_within(atoms, 6.0)
-    np.testing.assert_allclose(np.sort(distance), brute_force(atoms, 6.0), atol=1e-9)
+    r_max = 4.0 if len(atoms) > 50 else 6.0
+    first, second, distance = pairs_within(atoms, r_max)
+    reach = 2 if len(atoms) > 50 else 4
+    wanted = brute_force(atoms, r_max, reach)
+    np.testing.assert_allclose(np.sort(distance), wanted, atol=1e-9)
     assert len(first) == len(second) == len(distance)
 
 
