@@ -170,10 +170,9 @@ def test_a_recipe_runs_on_its_stores(files, tmp_path, capsys) -> None:
     assert config["optim"]["clip_value"] == 1.0
     # what is exported has the fitted zero, which no checkpoint has
     out = tmp_path / "ethanol.safetensors"
-    assert main(["export", str(tmp_path / "run"), "--out", str(out)]) == 0
-    assert (
-        out.read_bytes() == next((tmp_path / "run").glob("*.safetensors")).read_bytes()
-    )
+    assert cli.main(["export", str(tmp_path / "run"), "--out", str(out)]) == 0
+    (left,) = (tmp_path / "run").glob("*.safetensors")
+    assert out.read_bytes() == left.read_bytes()
 
 
 @pytest.mark.slow
