@@ -242,7 +242,10 @@ def _print_end(result: PhononResult, pictures: Sequence[Path]) -> None:
 
     summary, files = summary_of(result), result.files
     analysis = result.analysis
-    gamma = ", ".join(f"{x:.2f}" for x in analysis.gamma_THz[:12])
+    # a rounding error is not to look like an imaginary mode: -0.00
+    gamma = ", ".join(
+        f"{round(x, 2) + 0.0:.2f}" for x in analysis.gamma_THz[:12].tolist()
+    )
     more = ", ..." if len(analysis.gamma_THz) > 12 else ""
     _print_convergence(result.convergence)
     print_facts(

@@ -47,19 +47,22 @@ class BandPath:
         return labels
 
 
-def standard_path(primitive: PhonopyAtoms, n_points: int) -> BandPath:
+def standard_path(
+    primitive: PhonopyAtoms, n_points: int, tolerance_A: float = 1e-5
+) -> BandPath:
     """Return the standard path of a crystal, by seekpath if it is installed, else ASE.
 
     Args:
         primitive: The primitive cell.
         n_points: q-points on the longest line; shorter ones have fewer.
+        tolerance_A: Largest distance of an atom from its symmetric place, angstrom.
 
     Source:
         Hinuma et al., Comput. Mater. Sci. 128, 140 (2017) (seekpath); Setyawan and
         Curtarolo, Comput. Mater. Sci. 49, 299 (2010) (ASE).
     """
     if importlib.util.find_spec("seekpath") is not None:
-        points, pairs = _points_of_seekpath(primitive)
+        points, pairs = _points_of_seekpath(primitive, tolerance_A)
         source = "seekpath (Hinuma et al. 2017)"
     else:
         points, pairs = _points_of_ase(primitive)
@@ -81,7 +84,7 @@ Points = dict[str, Float[np.ndarray, "3"]]
 
 
 def _points_of_seekpath(
-    primitive: PhonopyAtoms,
+    primitive: PhonopyAtoms, tolerance_A: float
 ) -> tuple[Points, list[tuple[str, str]]]:
     import seekpath
 
@@ -89,7 +92,7 @@ def _points_of_seekpath(
     # one, which is wrong if the lattice vectors are not the standard ones
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = seekpath.get_path_orig_cell(primitive.totuple())
+        found = seekpath.get_path_orig_cell(primitive.totuple(), symprec=tolerance_A)
     points = {name: np.array(q) for name, q in found["point_coords"].items()}
     return points, [(a, b) for a, b in found["path"]]
 

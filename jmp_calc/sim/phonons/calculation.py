@@ -162,7 +162,7 @@ class _Work:
         self._supercell = settings.supercell_matrix
         # whatever can be wrong is found before forces are computed
         self._first: Phonopy = self._build(self._first_supercell())
-        self._notes = symmetry_notes(self._atoms, self._first)
+        self._notes: list[str] = []
 
     def run(self, files: PhononFiles, started: float) -> PhononResult:
         """Do everything up to the files."""
@@ -175,11 +175,14 @@ class _Work:
             self.relaxed = self._atoms
             self._first = self._build(self._first_supercell())
             residual = residual_of(self._atoms, self._calculator)
+        self._notes += symmetry_notes(self._atoms, self._first)
         if residual.note is not None:
             self._notes.append(residual.note)
         supercell = self._first_supercell()
         phonon = self._solve(self._first)
-        path = standard_path(phonon.primitive, settings.band_points)
+        path = standard_path(
+            phonon.primitive, settings.band_points, settings.symmetry_tolerance_A
+        )
         rows: list[ConvergenceRow] = []
         if limits.has_supercell:
             phonon, supercell, rows = grow_supercell(

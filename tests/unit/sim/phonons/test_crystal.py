@@ -201,6 +201,15 @@ def test_special_points_are_where_they_belong_for_any_cell(vectors, convention):
     assert lengths["W"] * a == pytest.approx(np.sqrt(1.25))
 
 
+def test_the_path_has_the_symmetry_that_the_tolerance_allows():
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    atoms.rattle(0.001, seed=0)
+    loose = PhononSettings(symmetry_tolerance_A=0.01)
+    primitive = build_phonopy(atoms, ONE, loose).primitive
+    assert standard_path(primitive, 5, 0.01).ends[0] == ("Γ", "X")
+    assert len(primitive) == 2
+
+
 def test_labels_with_numbers_are_drawn_as_subscripts():
     line = np.zeros((2, 3))
     path = BandPath(lines=(line, line), ends=(("Γ", "S_0"), ("X", "Σ_1")), source="")

@@ -11,6 +11,7 @@ from ase.phonons import Phonons
 
 from jmp_calc.sim.phonons.analysis import frequencies_at
 from jmp_calc.sim.phonons.calculation import run_phonons
+from jmp_calc.sim.phonons.crystal import space_group
 from jmp_calc.sim.phonons.settings import PhononSettings
 from jmp_calc.units import GAS_CONSTANT, KB
 from toys.spring_crystals import STIFFNESS, NeighborSprings, fcc_frequencies, terahertz
@@ -146,6 +147,26 @@ def test_a_relaxed_crystal_is_written_and_used(tmp_path):
     # EMT's own lattice constant of copper
     assert result.atoms.cell.volume == pytest.approx(3.59**3 / 4, rel=3e-3)
     assert result.files.relaxed.is_file()
+
+
+def test_a_crystal_that_has_lost_its_symmetry_is_relaxed_all_the_way(tmp_path):
+    places = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    atoms = Atoms("AuCu3", scaled_positions=places, cell=[3.72] * 3, pbc=True)
+    # symmetrizing at 0.01 angstrom gives Cm, and doing so again Amm2; with operations
+    # of the second and places of the first a force of 0.04 would be hidden
+    atoms.rattle(0.003, seed=1)
+    result = run_phonons(
+        atoms,
+        PhononSettings(relax="both", supercell="2", mesh="3", band_points=3),
+        calculator=EMT(),
+        out=tmp_path,
+        stem="alloy",
+    )
+    assert result.residual.max_force_eV_per_A < 1e-3
+    assert result.residual.max_stress_GPa < 0.01
+    assert space_group(result.phonon) == "Amm2 (38)"
+    # the potential has its minimum at the ordered cubic structure
+    assert "Pm-3m (221) at a tolerance of 0.01" in result.notes[0]
 
 
 def test_a_strained_crystal_is_told_and_not_relaxed(tmp_path):
