@@ -38,6 +38,7 @@ VERBS: Verbs = {
     "run": ("jmp_calc.cli.run:run", "Molecular dynamics from a structure file."),
     "relax": ("jmp_calc.cli.relax:relax", "Relax atoms and cells of structures."),
     "energy": ("jmp_calc.cli.energy:energy", "Energies and forces of whole files."),
+    "neb": ("jmp_calc.cli.neb:neb", "Barrier between two structures."),
     "vibrations": (
         "jmp_calc.cli.vibrations:vibrations",
         "Vibrations and thermochemistry of molecules.",

@@ -1,0 +1,1 @@
+"""Barriers between two structures: nudged elastic bands."""
