@@ -125,19 +125,18 @@ class H5MDWriter:
         with writing(self.path):
             if "particles" not in self._file:
                 self._make(frame, values)
+                self._find_series()
             number = self.n_frames
-            clock = {"step": frame.info.get("step", number)}
+            _append(self._clock["step"], number, frame.info.get("step", number))
             if "time" in self._clock:
-                clock["time"] = frame.info["time_ps"]
-            for name, value in clock.items():
-                _append(self._clock[name], number, value)
-            for name in self._stored():
+                _append(self._clock["time"], number, frame.info["time_ps"])
+            for name, dataset in self._series.items():
                 if name not in values:
                     raise DataError(
                         f"frame {number} has no {name.split('/')[-1]}, which earlier "
                         f"frames of {self.path} have"
                     )
-                _append(self._file[name]["value"], number, values[name])
+                _append(dataset, number, values[name])
             self._commit()
         self.n_frames += 1
 
@@ -149,20 +148,20 @@ class H5MDWriter:
         finally:
             self._raw.close()
 
-    @property
-    def _clock(self) -> Any:
-        return self._file["particles/all/position"]
-
-    def _stored(self) -> list[str]:
-        found = []
+    def _find_series(self) -> None:
+        """Find what grows with each frame."""
+        position = self._file["particles/all/position"]
+        self._clock = {n: position[n] for n in ("step", "time") if n in position}
+        names = ["particles/all/box/edges"]
         for group in ("particles/all", "observables"):
-            found += [
-                f"{group}/{name}"
-                for name, item in self._file.get(group, {}).items()
-                if "value" in item
-            ]
-        edges = self._file["particles/all/box/edges"]
-        return [*found, "particles/all/box/edges"] if "value" in edges else found
+            names += [f"{group}/{name}" for name in self._file.get(group, {})]
+        # what has no value of its own is the same in all frames
+        elements = {name: self._file[name] for name in names}
+        self._series = {
+            name: element["value"]
+            for name, element in elements.items()
+            if hasattr(element, "keys") and "value" in element
+        }
 
     def _commit(self) -> None:
         self._file.flush()
@@ -205,18 +204,18 @@ class H5MDWriter:
                     group[clock] = position[clock]
 
     def _keep(self, number: int) -> None:
-        if number == 0 and "particles" not in self._file:
-            return
-        found = 0 if "particles" not in self._file else len(self._clock["step"])
+        found = 0
+        if "particles" in self._file:
+            self._find_series()
+            found = len(self._clock["step"])
         if found < number:
             raise DataError(
                 f"{self.path} has {found} frames and should have {number}; it was "
                 "changed since the run stopped: start a new run from the last frame"
             )
-        series = [self._clock[name] for name in ("step", "time") if name in self._clock]
-        series += [self._file[name]["value"] for name in self._stored()]
-        for dataset in series:
-            dataset.resize(number, axis=0)
+        if found:
+            for dataset in (*self._clock.values(), *self._series.values()):
+                dataset.resize(number, axis=0)
 
 
 _UNIT_OF = {

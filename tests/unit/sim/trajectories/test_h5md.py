@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -304,3 +305,32 @@ def test_files_that_cannot_be_read_say_why(tmp_path) -> None:
         group["position/value"] = np.zeros((1, 2, 3))
     with pytest.raises(DataError, match="are not atomic numbers"):
         H5MDFrames(tmp_path / "types.h5")
+
+
+def test_a_file_without_a_frame_to_keep_starts_anew(tmp_path) -> None:
+    for name, earlier in (("a.h5", []), ("b.h5", [frame(0), frame(1)])):
+        written(tmp_path / name, earlier)
+        writer = H5MDWriter(tmp_path / name, keep_frames=0)
+        writer.write(frame(4))
+        writer.close()
+        with H5MDFrames(tmp_path / name) as found:
+            assert [atoms.info["step"] for atoms in found] == [40]
+
+
+def test_a_full_disk_is_told_and_the_frames_before_stay(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "a.h5"
+    writer = H5MDWriter(path)
+    writer.write(frame(0))
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "write_bytes", full)
+        with pytest.raises(DataError, match=r"cannot write .*No space left"):
+            writer.write(frame(1))
+    assert writer.n_frames == 1
+    writer.close()
+    with H5MDFrames(path) as found:
+        assert len(found) == 1
+    assert not list(tmp_path.glob(".*"))
