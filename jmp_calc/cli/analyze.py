@@ -60,8 +60,7 @@ def analyze(
 
     Exit codes: 0 done, 1 bug, 2 usage or input, 130 interrupted.
 
-    Example: jmp-md analyze runs/ethanol-1/ethanol-traj.traj --equilibration-ps 5
-    --reference rmd17_ethanol.npz
+    Example: jmp-md analyze md-traj.traj --equilibration-ps 5 --reference rmd17.npz
     """
     names = _names(trajectories)
     stem = f"{names[0]}-analysis" if len(names) == 1 else "analysis"

@@ -11,8 +11,8 @@ ATOMS_AT_ONCE = 256
 """Atoms whose paths are Fourier transformed together, to bound memory."""
 BLOCKS = 5
 """Parts of a trajectory whose diffusion coefficients give the error."""
-LEAST_LAGS = 3
-"""Points of a fit."""
+LEAST_LAGS = 6
+"""Points of a fit, so that both its halves tell a power of time."""
 
 
 def mean_squared_displacement(
@@ -71,7 +71,10 @@ class Diffusion:
     """Standard error from the coefficients of parts of the trajectory."""
     exponent: float
     """Slope in the double logarithmic plot over the same range: 1 for diffusion, 2 for
-    free flight, 0 for atoms that stay at their places."""
+    free flight, 0 for atoms that stay at their places. That of the half of the range
+    that is further from 1: in between a vibration passes 1 on its way from 2 to 0."""
+    reach: float
+    """Root of the mean squared displacement at the end of the range, angstrom."""
 
 
 def fit_diffusion(
@@ -106,18 +109,24 @@ def fit_diffusion(
             _slope(mean_squared_displacement(part), lags, timestep) for part in parts
         ]
         error = float(np.std(found, ddof=1) / np.sqrt(BLOCKS)) / (2 * dim)
-    logarithm = np.log(np.maximum(curve[lags], 1e-300))
-    exponent = float(np.polyfit(np.log(lags), logarithm, 1)[0])
+    middle = len(lags) // 2
+    exponents = [_exponent(curve, part) for part in (lags[:middle], lags[middle:])]
     return Diffusion(
         coefficient=_slope(curve, lags, timestep) / (2 * dim),
         error=error,
-        exponent=exponent,
+        exponent=max(exponents, key=lambda power: abs(power - 1.0)),
+        reach=float(np.sqrt(curve[lags[-1]])),
     )
 
 
 def _lags(timestep: float, start: float, stop: float) -> np.ndarray:
     first = max(1, int(np.ceil(start / timestep - 1e-6)))
     return np.arange(first, int(np.floor(stop / timestep + 1e-6)) + 1)
+
+
+def _exponent(curve: np.ndarray, lags: np.ndarray) -> float:
+    logarithm = np.log(np.maximum(curve[lags], 1e-300))
+    return float(np.polyfit(np.log(lags), logarithm, 1)[0])
 
 
 def _slope(curve: np.ndarray, lags: np.ndarray, timestep: float) -> float:

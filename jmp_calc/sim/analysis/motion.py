@@ -26,8 +26,10 @@ CM2_PER_S = 1e-4
 """One square angstrom per picosecond in square centimetres per second."""
 AMBIGUOUS = 0.4
 """Steps longer than this fraction of a period may have been longer or shorter."""
-TOLERATED = 0.25
+TOLERATED = 0.35
 """Displacements that grow with a power of time further from 1 are no diffusion."""
+LEAST_WAY_A = 1.0
+"""Shorter ways within the range of the fit may be those of vibrations, angstrom."""
 NOTHING_A = 1e-6
 """Shorter ways of all atoms are rounding, angstrom."""
 MSD_POINTS = 1000
@@ -133,9 +135,16 @@ class Motion:
             part = paths[:, atoms]
             columns[f"msd_{element}_A2"] = mean_squared_displacement(part)
             facts += _diffusion_facts(element, part, interval, start, stop)
+        ways = [float(f.value) for f in facts if f.name.startswith("way of")]
+        if ways and min(ways) < LEAST_WAY_A:
+            notes.append(
+                f"atoms move by less than {LEAST_WAY_A:g} Å in the range of the fit, "
+                "where rattling and diffusion cannot be told apart: analyse a longer "
+                "trajectory or fit longer times (--fit-start-ps, --fit-stop-ps)"
+            )
         if len(facts) == 2:
             notes.append(
-                "too short for a diffusion coefficient: the fit needs three frames "
+                "too short for a diffusion coefficient: the fit needs six frames "
                 "within its range"
             )
         # longer times have next to no independent pairs of frames
@@ -279,6 +288,11 @@ def _diffusion_facts(
             value=fit.coefficient * CM2_PER_S,
             error=error,
             unit="cm²/s",
+        ),
+        Fact(
+            name=f"way of {element} within the range of the fit",
+            value=fit.reach,
+            unit="Å",
         ),
         Fact(name=f"power of time, {element} (diffusion: 1)", value=fit.exponent),
     ]

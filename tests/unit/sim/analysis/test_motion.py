@@ -64,6 +64,29 @@ def test_the_diffusion_coefficient_of_a_random_walk_and_its_error() -> None:
     assert fit.error < 0.002
 
 
+def test_atoms_that_rattle_at_their_places_do_not_diffuse() -> None:
+    rng = np.random.default_rng(0)
+    # pulled back within 0.5 ps
+    offsets, frames = np.zeros((32, 3)), []
+    crystal = bulk("Cu", cubic=True) * (2, 2, 2)
+    for _ in range(600):
+        offsets = 0.9 * offsets + rng.normal(0, 0.05, (32, 3))
+        frame = crystal.copy()
+        frame.positions += offsets
+        frames.append(frame)
+    for start, stop in ((0.1, 2.0), (0.5, 2.0), (0.05, 1.0)):
+        section = sections_of(frames, 0.05, fit_start_ps=start, fit_stop_ps=stop)["msd"]
+        facts = {fact.name: fact for fact in section.facts}
+        assert str(facts["D of Cu"].value).startswith("none: in the range of the fit")
+
+
+def test_ways_within_a_rattle_are_told() -> None:
+    paths = random_walk(800, 40, 0.02)
+    frames = [Atoms("Ar40", positions=p, cell=[9, 9, 9], pbc=True) for p in paths]
+    section = sections_of(frames, 0.05)["msd"]
+    assert "atoms move by less than 1 Å in the range of the fit" in section.notes[0]
+
+
 def test_too_few_frames_give_no_coefficient() -> None:
     assert fit_diffusion(random_walk(20, 5, 0.1), 0.1, 0.1, 0.2) is None
     assert fit_diffusion(random_walk(20, 5, 0.1), 0.1, 0.1, 5.0) is None
