@@ -13,7 +13,7 @@ from ase import Atoms
 
 from jmp_calc.errors import DataError
 from jmp_calc.sim.trajectories.h5md import ENDINGS as H5MD_ENDINGS
-from jmp_calc.sim.trajectories.h5md import H5MDFrames
+from jmp_calc.sim.trajectories.h5md_frames import H5MDFrames
 
 READ_ERRORS = (
     ArithmeticError,

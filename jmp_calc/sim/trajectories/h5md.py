@@ -1,4 +1,4 @@
-"""Trajectories in H5MD files (HDF5 for molecular data), by h5py.
+"""Writes trajectories to H5MD files (HDF5 for molecular data), by h5py.
 
 Source:
     H5MD specification, version 1.1 (https://www.nongnu.org/h5md), with its module
@@ -8,19 +8,18 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.sim.output import check_new, writing
-from jmp_calc.sim.trajectories.journal import JournaledFile, journal_of
+from jmp_calc.sim.trajectories.journal import JournaledFile
 from jmp_calc.units import FS
 from jmp_calc.versions import installed_versions
 
@@ -30,26 +29,6 @@ PS = 1000.0 * FS
 """One picosecond in ASE time units."""
 CHUNK_BYTES = 8192
 """Size of what HDF5 stores together: small, because each frame rewrites one chunk."""
-
-UNITS: Mapping[str, float] = {
-    "": 1.0,
-    "Ang": 1.0,
-    "Angstrom": 1.0,
-    "angstrom": 1.0,
-    "A": 1.0,
-    "nm": 10.0,
-    "pm": 0.01,
-    "ps": 1.0,
-    "fs": 0.001,
-    "ns": 1000.0,
-    "Ang ps-1": 1.0,
-    "Angstrom ps-1": 1.0,
-    "nm ps-1": 10.0,
-    "Ang fs-1": 1000.0,
-    "eV": 1.0,
-    "eV Ang-1": 1.0,
-}
-"""Units of foreign files in those used here: angstrom, ps, eV and what they give."""
 
 
 def require_h5py() -> None:
@@ -270,154 +249,3 @@ def _make_series(group: Any, name: str, value: Any, unit: str) -> None:
 def _append(dataset: Any, number: int, value: Any) -> None:
     dataset.resize(number + 1, axis=0)
     dataset[number] = value
-
-
-class H5MDFrames:
-    """Frames of an H5MD file, read one by one; a context manager.
-
-    Foreign files are read if their species are atomic numbers. Units that are not told
-    are taken for angstrom and ps.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ArgumentError: If h5py is missing.
-        DataError: If it is no H5MD file, or says no elements or units known here.
-    """
-
-    def __init__(self, path: Path) -> None:
-        require_h5py()
-        import h5py
-
-        self.path = path
-        try:
-            if journal_of(path).exists():
-                # a run that was killed while it wrote a frame: see it as complete
-                self._file = h5py.File(JournaledFile(path, "r"), "r")
-            else:
-                self._file = h5py.File(path, "r", locking=False)
-        except OSError as error:
-            raise DataError(f"cannot read {path} as an H5MD file: {error}") from error
-        try:
-            self._open()
-        except (KeyError, AttributeError, TypeError) as error:
-            self._file.close()
-            raise DataError(
-                f"{path} does not follow the H5MD specification ({error}); it needs "
-                "particles/NAME with position, box and species"
-            ) from error
-        except DataError:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> H5MDFrames:
-        """Give the frames."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __len__(self) -> int:
-        """Return the number of complete frames."""
-        return self._n_frames
-
-    def __iter__(self) -> Iterator[Atoms]:
-        """Go through all frames."""
-        return (self[number] for number in range(len(self)))
-
-    def __getitem__(self, number: int) -> Atoms:
-        """Return one frame, with step, time and results where the file has them.
-
-        Args:
-            number: From 0.
-        """
-        frame = Atoms(
-            numbers=self._numbers,
-            positions=self._read(self._group["position"], number),
-            cell=self._edges(number),
-            pbc=self._pbc,
-        )
-        if "mass" in self._group and not hasattr(self._group["mass"], "keys"):
-            frame.set_masses(self._group["mass"][()])
-        if "velocity" in self._group:
-            frame.set_velocities(self._read(self._group["velocity"], number) / PS)
-        if len(self._fixed):
-            frame.set_constraint(FixAtoms(self._fixed))
-        position = self._group["position"]
-        frame.info["step"] = int(_clock_at(position["step"], number))
-        if "time" in position:
-            scale = self._factor(position["time"])
-            frame.info["time_ps"] = float(_clock_at(position["time"], number)) * scale
-        results = {}
-        if "force" in self._group:
-            results["forces"] = self._read(self._group["force"], number)
-        observables = self._file.get("observables", {})
-        if "potential_energy" in observables:
-            energy = self._read(observables["potential_energy"], number)
-            results["energy"] = float(energy)
-        if results:
-            frame.calc = SinglePointCalculator(frame, **results)
-        return frame
-
-    def _open(self) -> None:
-        groups = self._file["particles"]
-        self._group = groups["all" if "all" in groups else next(iter(groups))]
-        if "position" not in self._group or "species" not in self._group:
-            raise DataError(
-                f"{self.path} has no positions or no species in {self._group.name}; "
-                "write species as atomic numbers"
-            )
-        species = self._group["species"]
-        numbers = species["value"][0] if hasattr(species, "keys") else species[()]
-        if len(numbers) == 0 or numbers.min() < 1 or numbers.max() > 118:
-            raise DataError(
-                f"the species in {self.path} are not atomic numbers (1 to 118), so the "
-                "elements are unknown; write species as atomic numbers"
-            )
-        self._numbers = np.asarray(numbers, dtype=int)
-        self._n_frames = len(self._group["position"]["value"])
-        boundary = self._group["box"].attrs["boundary"]
-        self._pbc = [_text(word) == "periodic" for word in np.atleast_1d(boundary)]
-        fixed = self._file.get("parameters/fixed_atoms")
-        self._fixed = np.zeros(0, dtype=int) if fixed is None else fixed[()]
-
-    def _edges(self, number: int) -> np.ndarray:
-        box = self._group["box"]
-        if "edges" not in box:
-            return np.zeros((3, 3))
-        edges = box["edges"]
-        is_series = hasattr(edges, "keys")
-        value = self._read(edges, number) if is_series else edges[()]
-        scale = 1.0 if is_series else self._factor(edges)
-        return scale * (np.diag(value) if np.ndim(value) == 1 else value)
-
-    def _read(self, element: Any, number: int) -> Any:
-        value = element["value"]
-        if len(value) != self._n_frames:
-            raise DataError(
-                f"{element.name} of {self.path} is stored at other steps than the "
-                "positions; store both at the same steps"
-            )
-        return value[number] * self._factor(value)
-
-    def _factor(self, dataset: Any) -> float:
-        unit = _text(dataset.attrs.get("unit", ""))
-        if unit not in UNITS:
-            raise DataError(
-                f"{dataset.name} of {self.path} is in {unit!r}; units known here are "
-                f"{', '.join(name for name in UNITS if name)}"
-            )
-        return UNITS[unit]
-
-
-def _clock_at(dataset: Any, number: int) -> Any:
-    if dataset.ndim == 1:
-        return dataset[number]
-    # the increment between frames that are equally far apart
-    return dataset[()] * number + dataset.attrs.get("offset", 0)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -18,7 +18,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
 from jmp_calc.errors import ArgumentError, DataError
-from jmp_calc.sim.trajectories.h5md import H5MDFrames, H5MDWriter
+from jmp_calc.sim.trajectories.h5md import H5MDWriter
+from jmp_calc.sim.trajectories.h5md_frames import H5MDFrames
 from jmp_calc.sim.trajectories.journal import JournaledFile, journal_of
 
 
