@@ -38,6 +38,7 @@ VERBS: Verbs = {
     "run": ("jmp_calc.cli.run:run", "Molecular dynamics from a structure file."),
     "relax": ("jmp_calc.cli.relax:relax", "Relax atoms and cells of structures."),
     "energy": ("jmp_calc.cli.energy:energy", "Energies and forces of whole files."),
+    "scan": ("jmp_calc.cli.scan:scan", "Energy along a bond, angle or dihedral."),
     "neb": ("jmp_calc.cli.neb:neb", "Barrier between two structures."),
     "vibrations": (
         "jmp_calc.cli.vibrations:vibrations",
@@ -51,6 +52,7 @@ VERBS: Verbs = {
         "jmp_calc.cli.analyze:analyze",
         "A report on trajectories.",
     ),
+    "check": ("jmp_calc.cli.check:check", "Is a model safe for dynamics?"),
     "models": ("jmp_calc.cli.models:models", "List, download and check weights."),
 }
 """Verb -> where its command is (module:function), and its line in the help."""

@@ -1,0 +1,154 @@
+"""``jmp-md scan``: energy along a bond, an angle or a dihedral."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED
+from jmp_calc.cli.each import ProgressBar, each_structure, print_job
+from jmp_calc.cli.job import (
+    Job,
+    describe_model,
+    describe_structure,
+    open_job,
+    print_facts,
+)
+from jmp_calc.cli.options import (
+    HintingCommand,
+    ModelOptions,
+    OutputOptions,
+    Structure,
+    settings_options,
+    structures_argument,
+)
+from jmp_calc.pictures import require_matplotlib
+from jmp_calc.sim.scan.settings import ScanSettings, scan_files
+from jmp_calc.units import KCAL_PER_MOL
+
+if TYPE_CHECKING:
+    from jmp_calc.sim.scan.calculation import ScanResult
+
+ROWS_SHOWN = 60
+"""Points on the screen; the table has all."""
+
+
+@click.command(cls=HintingCommand)
+@structures_argument()
+@settings_options(OutputOptions, "output")
+@settings_options(ModelOptions, "model")
+@settings_options(ScanSettings, "settings", aliases={"fmax_eV_per_A": "--fmax"})
+def scan(
+    *,
+    structures: Sequence[Structure],
+    model: ModelOptions,
+    settings: ScanSettings,
+    output: OutputOptions,
+) -> int:
+    """Energy of the molecules in INPUT... along a bond, an angle or a dihedral.
+
+    INPUT is any file that ASE reads. The half of the molecule beyond the bond moves as
+    one; with --relax all else is relaxed at each value. Every point starts from the
+    input. Writes for each a CSV table (Å or degrees, eV), the structures as extended
+    XYZ, and a YAML summary.
+
+    Exit codes: 0 done, 1 bug, 2 usage or input, 3 a relaxation did not converge,
+    130 interrupted.
+
+    Example: jmp-md scan butane.xyz --atoms 0,1,2,3 --points 37 --relax --plot
+    """
+    if output.plot:
+        require_matplotlib()
+
+    def files(folder: Path) -> list[Path]:
+        found = [p for s in structures for p in scan_files(folder, s.name).values()]
+        pictures = [_picture(folder, s.name, output) for s in structures]
+        return found + (pictures if output.plot else [])
+
+    name = f"{structures[0].name}-scan"
+    with open_job(structures, model, output, name=name, files=files) as job:
+        print_job(job)
+        return each_structure(
+            structures, lambda structure: _one(structure, settings, output, job)
+        )
+
+
+def _one(
+    structure: Structure, settings: ScanSettings, output: OutputOptions, job: Job
+) -> int:
+    # scipy's graphs take a while to import, which --help must not wait for
+    from jmp_calc.sim.scan.calculation import run_scan
+    from jmp_calc.sim.scan.picture import plot_scan
+
+    print_facts({"structure": describe_structure(structure)})
+    with ProgressBar("point") as bar:
+        result = run_scan(
+            structure.atoms,
+            settings,
+            calculator=job.calculator,
+            out=job.folder,
+            stem=structure.name,
+            overwrite=output.overwrite,
+            provenance=job.provenance,
+            progress=lambda done, rounds: bar.show(
+                done,
+                settings.points,
+                f"round {rounds} of the relaxation" if settings.relax else "",
+            ),
+        )
+    picture = None
+    if output.plot:
+        picture = _picture(job.folder, structure.name, output)
+        title = f"{structure.name}: {describe_model(job.about)}"
+        plot_scan(result, picture, title=title)
+    _print_result(structure, result)
+    print_facts({**result.files, "picture": picture})
+    if result.is_converged:
+        return EXIT_DONE
+    print(
+        f"jmp-md: {structure.name}: {result.status}: {result.reason}", file=sys.stderr
+    )
+    return EXIT_NOT_CONVERGED
+
+
+def _picture(folder: Path, name: str, output: OutputOptions) -> Path:
+    return folder / f"{name}-scan.{output.picture_format}"
+
+
+def _print_result(structure: Structure, result: ScanResult) -> None:
+    settings, unit = result.settings, result.settings.unit
+    names = "-".join(f"{structure.atoms.symbols[i]}{i}" for i in settings.indices)
+    print_facts(
+        {
+            "scan": f"{settings.kind} {names}, now {result.present:.4g} {unit}",
+            "moved": f"atoms {_listed(result.moved)}",
+        }
+    )
+    title = f"{settings.kind} ({unit})"
+    print(f"\n  {title:>18s}  energy (eV)   kcal/mol")
+    rows = zip(
+        result.values, result.relative_eV, result.is_point_converged, strict=True
+    )
+    for value, energy, is_done in list(rows)[:ROWS_SHOWN]:
+        mark = "" if is_done else "  not converged"
+        print(f"  {value:18.3f}  {energy:11.5f}  {energy / KCAL_PER_MOL:9.3f}{mark}")
+    if len(result.values) > ROWS_SHOWN:
+        print(f"  ... and {len(result.values) - ROWS_SHOWN} more, see the table")
+    lowest, highest = result.values[result.lowest], result.values[result.highest]
+    print()
+    print_facts(
+        {
+            "lowest": f"{min(result.energies_eV):.6f} eV at {lowest:.4g} {unit}",
+            "highest": f"{result.relative_eV.max():.5f} eV above it at {highest:.4g} "
+            f"{unit}",
+        }
+    )
+
+
+def _listed(atoms: Sequence[int]) -> str:
+    shown = ", ".join(str(atom) for atom in atoms[:12])
+    return shown + (", ..." if len(atoms) > 12 else "")

@@ -1,0 +1,1 @@
+"""Energies along a bond, an angle or a dihedral."""

@@ -1,0 +1,69 @@
+"""A picture of a scan: energy by bond length, angle or dihedral."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jmp_calc.pictures import GRAY, color, legend_above, new_figure, save_figure, tidy
+from jmp_calc.sim.scan.calculation import ScanResult
+from jmp_calc.units import KCAL_PER_MOL
+
+
+def _kcal_of_eV(energies: Any) -> Any:  # noqa: N802 (a unit)
+    return energies / KCAL_PER_MOL
+
+
+def _eV_of_kcal(energies: Any) -> Any:  # noqa: N802 (a unit)
+    return energies * KCAL_PER_MOL
+
+
+def plot_scan(result: ScanResult, picture: Path, *, title: str) -> None:
+    """Draw the energy above the lowest point.
+
+    Args:
+        result: From ``run_scan``.
+        picture: File to write; its ending decides the format.
+        title: Text above the picture.
+
+    Raises:
+        ArgumentError: If matplotlib is not installed.
+        DataError: If the picture cannot be written.
+    """
+    settings = result.settings
+    figure = new_figure(6.4, 4.2)
+    figure.suptitle(title, fontsize="medium")
+    axes = figure.subplots()
+    label = "all else relaxed" if settings.relax else "rigid"
+    axes.plot(
+        result.values, result.relative_eV, "o-", c=color(0), ms=4, lw=1.2, label=label
+    )
+    is_open = ~np.array(result.is_point_converged)
+    if is_open.any():
+        axes.plot(
+            result.values[is_open],
+            result.relative_eV[is_open],
+            "x",
+            c=color(1),
+            ms=8,
+            label="not converged",
+        )
+    if min(result.values) <= result.present <= max(result.values):
+        axes.axvline(result.present, c=GRAY, ls="--", lw=1, label="input")
+    names = "-".join(f"{result.frames[0].symbols[i]}{i}" for i in settings.indices)
+    unit = "Å" if settings.kind == "bond" else "degrees"
+    axes.set_xlabel(f"{settings.kind} {names} ({unit})")
+    axes.set_ylabel("energy above the lowest (eV)")
+    legend_above(axes)
+    tidy(axes)
+    if settings.kind == "dihedral":
+        axes.set_xticks(np.arange(min(result.values), max(result.values) + 1, 60))
+    other = axes.secondary_yaxis(
+        "right",
+        functions=(_kcal_of_eV, _eV_of_kcal),
+    )
+    other.set_ylabel("kcal/mol")
+    other.tick_params(labelsize="small")
+    save_figure(figure, picture)
