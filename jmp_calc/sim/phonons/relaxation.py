@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from ase import Atoms
-from ase.constraints import FixSymmetry
-from ase.spacegroup.symmetrize import refine_symmetry
 
 from jmp_calc.errors import UnsupportedSystemError
 from jmp_calc.sim.evaluation import evaluate_in_chunks
@@ -20,31 +18,6 @@ STRESS_TOLERANCE_GPa = 0.01
 """Larger stress shifts frequencies."""
 STEPS = 500
 """Most steps of the relaxation."""
-
-
-def symmetrized(atoms: Atoms) -> Atoms:
-    """Return a crystal with the symmetry that it has up to small displacements.
-
-    Symmetrizing can bring more symmetry within the tolerance. Operations that the
-    structure has only nearly would hide forces from the relaxation, so it is repeated.
-
-    Args:
-        atoms: The crystal; not changed.
-    """
-    system: Atoms = atoms.copy()
-    system.set_constraint()
-    n_before, n_operations = 0, -1
-    while n_operations != n_before:
-        n_before = n_operations
-        refine_symmetry(system, symprec=RelaxSettings().symmetry_tolerance_A)
-        constraint = FixSymmetry(
-            system.copy(),
-            symprec=RelaxSettings().symmetry_tolerance_A,
-            adjust_positions=False,
-            adjust_cell=False,
-        )
-        n_operations = len(constraint.rotations)
-    return system
 
 
 def relax_crystal(
@@ -71,7 +44,10 @@ def relax_crystal(
         steps=STEPS,
         keep_symmetry=True,
     )
-    walker = Walker("crystal", symmetrized(atoms), settings)
+    start = atoms.copy()
+    # the symmetry holds fixed atoms as well
+    start.set_constraint()
+    walker = Walker("crystal", start, settings)
     for number in range(STEPS + 1):
         (results,) = evaluate_in_chunks(
             calculator, [walker.system], settings.properties

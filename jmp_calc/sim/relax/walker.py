@@ -242,11 +242,20 @@ def _constraints(system: Atoms, settings: RelaxSettings) -> list[FixConstraint]:
 
 
 def _symmetry(system: Atoms, tolerance: float) -> FixConstraint:
-    """Make a structure symmetric and return what keeps it so."""
+    """Make a structure symmetric and return what keeps it so.
+
+    Symmetrizing can bring more symmetry within the tolerance. Operations that the
+    structure has only nearly would hide forces, so it is repeated until none is new.
+    """
     require_spglib()
     from ase.constraints import FixSymmetry
 
-    return FixSymmetry(system, symprec=tolerance)
+    n_operations = 0
+    while True:
+        constraint = FixSymmetry(system, symprec=tolerance)
+        if len(constraint.rotations) == n_operations:
+            return constraint
+        n_operations = len(constraint.rotations)
 
 
 def require_spglib() -> None:

@@ -190,3 +190,14 @@ def test_what_cannot_move_is_told(tmp_path):
         relax(atoms, tmp_path, move="positions")
     with pytest.raises(UnsupportedSystemError, match="has no atoms"):
         relax(Atoms(), tmp_path, move="positions")
+
+
+def test_symmetry_that_appears_in_symmetrizing_hides_no_force(tmp_path):
+    # refined once it is Cm, which is within the tolerance of Amm2
+    atoms = bulk("Au", "fcc", a=3.72, cubic=True)
+    atoms.symbols[1:] = "Cu"
+    atoms.rattle(0.003, seed=1)
+    limits = {"fmax_eV_per_A": 1e-3, "symmetry_tolerance_A": 0.01}
+    free = relax(atoms, tmp_path, keep_symmetry=True, **limits).atoms.copy()
+    free.calc = EMT()
+    assert np.linalg.norm(free.get_forces(), axis=1).max() < 2e-3
