@@ -26,7 +26,9 @@ from jmp_calc.cli.options import (
     structures_argument,
 )
 from jmp_calc.pictures import require_matplotlib
-from jmp_calc.sim.eos import EosResult, EosSettings, eos_files, plot_eos, run_eos
+from jmp_calc.sim.eos.calculation import EosResult, run_eos
+from jmp_calc.sim.eos.picture import plot_eos
+from jmp_calc.sim.eos.settings import EosSettings, eos_files
 
 
 @click.command(cls=HintingCommand)

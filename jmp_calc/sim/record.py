@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jmp_calc.errors import ArgumentError, did_you_mean
 from jmp_calc.sim.output import check_new, save_summary, save_text, versions, writing
 
 
@@ -19,7 +18,7 @@ class Record:
     """The account of one job: when it began, what with, and what came out.
 
     Args:
-        files: Every file that the job makes; ``summary`` is the YAML summary.
+        files: Every file that the job may make; ``summary`` is the YAML summary.
         overwrite: Whether existing files may be replaced.
         provenance: Sections of the summary: inputs, model and so on. Plain data.
 
@@ -61,6 +60,7 @@ class Record:
         status: str,
         settings: Any,
         results: Mapping[str, Any],
+        files: Mapping[str, Path],
         reason: str | None = None,
     ) -> None:
         """Write the summary.
@@ -69,6 +69,7 @@ class Record:
             status: How the job ended.
             settings: Its settings, a dataclass.
             results: What came out; plain data, units in the names.
+            files: What was written.
             reason: Why it ended so; None if there is nothing to say.
 
         Raises:
@@ -84,7 +85,7 @@ class Record:
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "wall_seconds": self.wall_seconds,
             "results": dict(results),
-            "files": self._files,
+            "files": dict(files),
         }
         save_summary(summary, self._files["summary"])
 
@@ -104,54 +105,3 @@ def save_table(columns: Mapping[str, Sequence[object]], path: Path) -> None:
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
     save_text(path, text.getvalue())
-
-
-def require_positive(settings: Any, *names: str) -> None:
-    """Check that numbers of a settings dataclass are above zero and finite.
-
-    Args:
-        settings: The dataclass.
-        names: Its fields.
-
-    Raises:
-        ArgumentError: If one is not.
-    """
-    for name in names:
-        value = getattr(settings, name)
-        if not 0 < value < float("inf"):
-            raise ArgumentError(f"{name} is {value}; give a number above 0")
-
-
-def require_at_least(settings: Any, **least: int) -> None:
-    """Check that whole numbers of a settings dataclass are large enough.
-
-    Args:
-        settings: The dataclass.
-        least: Field -> smallest value.
-
-    Raises:
-        ArgumentError: If one is smaller.
-    """
-    for name, smallest in least.items():
-        value = getattr(settings, name)
-        if value < smallest:
-            raise ArgumentError(f"{name} is {value}; give {smallest} or more")
-
-
-def require_choice(settings: Any, name: str, allowed: Sequence[str]) -> None:
-    """Check that a text of a settings dataclass is one of those allowed.
-
-    Args:
-        settings: The dataclass.
-        name: Its field.
-        allowed: What it may be.
-
-    Raises:
-        ArgumentError: If it is none of them.
-    """
-    given = getattr(settings, name)
-    if given not in allowed:
-        raise ArgumentError(
-            f"{name} is {given!r}; choose one of {', '.join(allowed)}"
-            f"{did_you_mean(given, allowed)}"
-        )

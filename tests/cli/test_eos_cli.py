@@ -43,6 +43,7 @@ def test_a_crystal_gives_table_structures_summary_and_picture(capsys):
         "cu-eos.csv",
         "cu-eos.png",
         "cu-eos.xyz",
+        "cu-equilibrium.xyz",
         "cu-summary.yml",
     ]
     summary = yaml.safe_load((folder / "cu-summary.yml").read_text())

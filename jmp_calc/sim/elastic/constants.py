@@ -17,9 +17,9 @@ from jmp_calc.errors import UnsupportedSystemError
 from jmp_calc.sim.elastic.moduli import VOIGT_AXES, Moduli, moduli_of
 from jmp_calc.sim.elastic.settings import ElasticSettings
 from jmp_calc.sim.elastic.symmetry import find_point_group, symmetric_constants
-from jmp_calc.sim.eos import require_crystal
 from jmp_calc.sim.record import Record, save_table
 from jmp_calc.sim.relax.settings import RelaxSettings
+from jmp_calc.sim.requirements import require_crystal
 from jmp_calc.sim.side_by_side import compute_together, relax_together
 from jmp_calc.units import GPA
 
@@ -164,6 +164,7 @@ def run_elastic(
         reason=result.reason,
         settings=settings,
         results=_results(result),
+        files=result.files,
     )
     return result
 

@@ -145,7 +145,11 @@ def run_neb(
     )
     _save(result)
     record.save(
-        status=status, reason=reason, settings=settings, results=_results(result)
+        status=status,
+        reason=reason,
+        settings=settings,
+        results=_results(result),
+        files=files,
     )
     return result
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jmp_calc.sim.record import require_at_least, require_choice, require_positive
+from jmp_calc.sim.requirements import require_at_least, require_choice, require_positive
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

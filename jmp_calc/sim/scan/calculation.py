@@ -145,7 +145,11 @@ def run_scan(
     record.make_folder()
     _save(result, points)
     record.save(
-        status=result.status, reason=reason, settings=settings, results=_results(result)
+        status=result.status,
+        reason=reason,
+        settings=settings,
+        results=_results(result),
+        files=files,
     )
     return result
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jmp_calc.errors import ArgumentError
-from jmp_calc.sim.record import require_at_least, require_positive
+from jmp_calc.sim.requirements import require_at_least, require_positive
 
 KINDS = {2: "bond", 3: "angle", 4: "dihedral"}
 """Number of atoms -> what they define."""

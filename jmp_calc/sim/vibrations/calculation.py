@@ -140,6 +140,7 @@ def run_vibrations(
         reason=result.reason,
         settings=settings,
         results=_results(result),
+        files=result.files,
     )
     return result
 

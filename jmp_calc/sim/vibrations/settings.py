@@ -9,7 +9,7 @@ from typing import Literal
 from ase import Atoms
 
 from jmp_calc.errors import ArgumentError
-from jmp_calc.sim.record import require_at_least, require_choice, require_positive
+from jmp_calc.sim.requirements import require_at_least, require_choice, require_positive
 
 LARGEST_DISPLACEMENT_A = 0.1
 """Largest displacement that still measures a curvature, angstrom."""

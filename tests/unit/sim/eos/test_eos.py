@@ -13,7 +13,9 @@ from ase.io import read
 from ase.units import GPa
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
-from jmp_calc.sim.eos import EQUATIONS, EosSettings, fit_eos, run_eos
+from jmp_calc.sim.eos.calculation import run_eos
+from jmp_calc.sim.eos.fit import fit_eos
+from jmp_calc.sim.eos.settings import EQUATIONS, EosSettings
 from toys.volumes import EquationCalculator
 
 
@@ -89,12 +91,22 @@ def test_table_and_structures_agree(tmp_path):
     assert float(rows[-1]["volume_A3"]) == pytest.approx(1.06 * 3.61**3)
 
 
+def test_the_crystal_at_the_minimum_has_no_stress(tmp_path):
+    result = eos(bulk("Cu", cubic=True), EMT(), tmp_path)
+    atoms = read(result.files["equilibrium"])
+    assert atoms.cell.volume == pytest.approx(result.fit.volume_A3)
+    atoms.calc = EMT()
+    # 0.01 % of the volume, at 134 GPa
+    assert np.abs(atoms.get_stress() / GPa).max() < 0.02
+
+
 def test_a_minimum_elsewhere_is_told(tmp_path):
     atoms = Atoms("Cu", cell=np.eye(3) * 22.0 ** (1 / 3), pbc=True)
     result = eos(atoms, EquationCalculator("birch"), tmp_path, range_percent=5.0)
     assert not result.is_converged
     assert "20.00 Å^3, is outside of the volumes, 20.90 to 23.10" in result.reason
     assert result.files["table"].is_file()
+    assert not (tmp_path / "crystal-equilibrium.xyz").exists()
 
 
 def test_energies_without_minimum_have_no_fit():

@@ -18,6 +18,8 @@ from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.evaluation import OneByOne
 from jmp_calc.sim.neb.calculation import run_neb
 from jmp_calc.sim.neb.settings import NebSettings
+from jmp_calc.sim.scan.calculation import run_scan
+from jmp_calc.sim.scan.settings import ScanSettings
 
 # of the slope of the double well: first well, saddle, second well
 ROOTS = np.sort(np.roots([4 * 0.6, 0, -4 * 0.6, 0.1]).real)
@@ -199,6 +201,19 @@ def test_files_agree_with_the_result(tmp_path):
         steps = list(csv.DictReader(lines))
     assert steps[-1]["is_climbing"] == "True"
     assert float(steps[-1]["max_force_eV_per_A"]) <= 0.05
+
+
+@pytest.mark.slow
+def test_ethane_has_the_same_barrier_as_in_a_scan(tmp_path):
+    tblite = pytest.importorskip("tblite.ase", reason="needs tblite")
+    xtb = tblite.TBLite(method="GFN2-xTB", verbosity=0, cache_api=False)
+    settings = ScanSettings(atoms="2,0,1,5", stop=300.0, points=3, relax=True)
+    turned = run_scan(molecule("C2H6"), settings, calculator=xtb, out=tmp_path / "scan")
+    ends = [turned.frames[0], turned.frames[-1]]
+    result = neb(ends, xtb, tmp_path / "neb", images=5)
+    assert result.is_converged
+    assert result.barrier == pytest.approx(turned.relative_eV[1], abs=2e-3)
+    assert result.reaction_energy == pytest.approx(0, abs=1e-3)
 
 
 def test_molecules_are_turned_onto_each_other(tmp_path):

@@ -217,6 +217,7 @@ def test_files_can_be_read_by_ase(tmp_path):
     np.testing.assert_allclose(
         np.sort(data.get_frequencies().real)[-1], result.modes.vibrations_per_cm[-1]
     )
+    assert all(path.is_file() for path in result.files.values())
     trajectories = sorted(tmp_path.glob("*-mode-*.xyz"))
     assert len(trajectories) == 3
     frames = read(trajectories[-1], ":")

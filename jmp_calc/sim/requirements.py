@@ -1,0 +1,80 @@
+"""Checks that settings and structures of several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ase import Atoms
+
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
+
+
+def require_positive(settings: Any, *names: str) -> None:
+    """Check that numbers of a settings dataclass are above zero and finite.
+
+    Args:
+        settings: The dataclass.
+        names: Its fields.
+
+    Raises:
+        ArgumentError: If one is not.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not 0 < value < float("inf"):
+            raise ArgumentError(f"{name} is {value}; give a number above 0")
+
+
+def require_at_least(settings: Any, **least: int) -> None:
+    """Check that whole numbers of a settings dataclass are large enough.
+
+    Args:
+        settings: The dataclass.
+        least: Field -> smallest value.
+
+    Raises:
+        ArgumentError: If one is smaller.
+    """
+    for name, smallest in least.items():
+        value = getattr(settings, name)
+        if value < smallest:
+            raise ArgumentError(f"{name} is {value}; give {smallest} or more")
+
+
+def require_choice(settings: Any, name: str, allowed: Sequence[str]) -> None:
+    """Check that a text of a settings dataclass is one of those allowed.
+
+    Args:
+        settings: The dataclass.
+        name: Its field.
+        allowed: What it may be.
+
+    Raises:
+        ArgumentError: If it is none of them.
+    """
+    given = getattr(settings, name)
+    if given not in allowed:
+        raise ArgumentError(
+            f"{name} is {given!r}; choose one of {', '.join(allowed)}"
+            f"{did_you_mean(given, allowed)}"
+        )
+
+
+def require_crystal(atoms: Atoms, what: str) -> None:
+    """Check that a structure is periodic in three directions.
+
+    Args:
+        atoms: The structure.
+        what: What needs it, for the message.
+
+    Raises:
+        UnsupportedSystemError: If it is not, or has no atoms.
+    """
+    if len(atoms) == 0:
+        raise UnsupportedSystemError("the structure has no atoms; give one with atoms")
+    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+        raise UnsupportedSystemError(
+            f"{what} needs a crystal, periodic in three directions, and pbc is "
+            f"{atoms.pbc.tolist()}; give a file with a cell and pbc"
+        )
