@@ -18,9 +18,9 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from filelock import FileLock
 
+from jmp_calc.calculator import named as calculators
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.sim.output import LineFile
-from jmp_calc.calculator import named as calculators
 from jmp_train.data import label_workers
 from jmp_train.data.labelling import (
     CalculatorChoice,
