@@ -34,6 +34,23 @@ class DataError(JMPError):
     """A data file, label or store is missing, damaged or inconsistent."""
 
 
+READ_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    StopIteration,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What ASE's readers are known to raise on a file that is not what they expect."""
+
+
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest allowed name, or ``""``.
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ase import Atoms
 
-from jmp_calc.cli.options import COMMON_FORMATS, READ_ERRORS, Source
-from jmp_calc.errors import ArgumentError, DataError
+from jmp_calc.cli.options import COMMON_FORMATS, Source
+from jmp_calc.errors import READ_ERRORS, ArgumentError, DataError
 
 XYZ_ENDINGS = (".xyz", ".extxyz")
 """Endings of files whose structures can be counted without reading them."""

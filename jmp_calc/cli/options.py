@@ -19,23 +19,7 @@ import click
 import yaml
 from ase import Atoms
 
-from jmp_calc.errors import ArgumentError, DataError, did_you_mean
-
-READ_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    StopIteration,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
-"""What ASE's readers are known to raise on a file that is not what they expect."""
+from jmp_calc.errors import READ_ERRORS, ArgumentError, DataError, did_you_mean
 
 FOREIGN_OPTIONS = {
     "--arch": "--model",

@@ -11,25 +11,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from jmp_calc.errors import DataError
+from jmp_calc.errors import READ_ERRORS, DataError
 from jmp_calc.sim.trajectories.h5md import ENDINGS as H5MD_ENDINGS
 from jmp_calc.sim.trajectories.h5md_frames import H5MDFrames
-
-READ_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    StopIteration,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
-"""What ASE's readers are known to raise on a file that is not what they expect."""
 
 NPZ_NAMES = (("nuclear_charges", "coords"), ("z", "R"))
 """Arrays of atomic numbers and of positions (angstrom) in npz files: of rMD17, and of
