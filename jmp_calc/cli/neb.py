@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jmp_calc.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_CONVERGED
+from jmp_calc.cli import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_CONVERGED,
+    EXIT_UNSTABLE,
+)
 from jmp_calc.cli.each import ProgressBar, print_job
 from jmp_calc.cli.job import (
     Job,
@@ -52,8 +57,8 @@ def neb(
     that is to go on. Writes energies along the path and steps (CSV; Å, eV, eV/Å), the
     path and the saddle point (extended XYZ), and a YAML summary.
 
-    Exit codes: 0 converged, 1 bug, 2 usage or input, 3 not converged, 130 interrupted
-    (files are written).
+    Exit codes: 0 converged, 1 bug, 2 usage or input; with files written 3 not
+    converged, 4 unstable (an image could not be computed any more), 130 interrupted.
 
     Example: jmp-md neb initial.xyz final.xyz --images 7 --relax-ends --plot
     """
@@ -77,7 +82,7 @@ def _work(
     job: Job,
 ) -> int:
     # ASE's bands take a while to import, which --help must not wait for
-    from jmp_calc.sim.neb.calculation import INTERRUPTED, run_neb
+    from jmp_calc.sim.neb.calculation import INTERRUPTED, UNSTABLE, run_neb
     from jmp_calc.sim.neb.picture import plot_neb
 
     _print_start(structures, settings, job)
@@ -109,7 +114,8 @@ def _work(
     if result.is_converged:
         return EXIT_DONE
     print(f"jmp-md: {stem}: {result.status}: {result.reason}", file=sys.stderr)
-    return EXIT_INTERRUPTED if result.status == INTERRUPTED else EXIT_NOT_CONVERGED
+    codes = {INTERRUPTED: EXIT_INTERRUPTED, UNSTABLE: EXIT_UNSTABLE}
+    return codes.get(result.status, EXIT_NOT_CONVERGED)
 
 
 def _picture(folder: Path, stem: str, output: OutputOptions) -> Path:

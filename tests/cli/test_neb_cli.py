@@ -10,9 +10,10 @@ import pytest
 import yaml
 from ase.build import add_adsorbate, fcc100, molecule
 from ase.constraints import FixAtoms
-from ase.io import write
+from ase.io import read, write
 
 from jmp_calc.cli import main
+from toys.runs import DescribedEMT
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,32 @@ def test_one_file_can_hold_both_ends_and_not_converged_has_an_exit_code(capsys):
     words = ("--frame", ":", "--calculator", "emt", "--steps", 1, "--images", 2)
     assert neb("both.xyz", *words, "--relax-ends", "--fmax", 1e-3) == 3
     assert "both-0: not converged: 1 steps were not enough" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (KeyboardInterrupt("SIGTERM"), 130, "initial: interrupted: SIGTERM in step 0"),
+        (ValueError("too hot"), 4, "initial: unstable: after step 0: too hot"),
+    ],
+)
+def test_what_was_done_is_kept(error, code, told, monkeypatch, capsys):
+    class Tired(DescribedEMT):
+        n_calls = 0
+
+        def calculate(self, *arguments, **named):
+            Tired.n_calls += 1
+            # two end points and two images; then the first step
+            if Tired.n_calls > 4:
+                raise error
+            super().calculate(*arguments, **named)
+
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", Tired)
+    assert neb("initial.xyz", "half.xyz", "--images", 2, "--out", "here") == code
+    assert told in capsys.readouterr().err
+    summary = yaml.safe_load(Path("here/initial-summary.yml").read_text())
+    assert summary["reason"] in told
+    assert len(read("here/initial-path.xyz", ":")) == 4
 
 
 def test_a_model_finds_a_path():

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.mep import NEBTools
 from ase.utils.forcecurve import ForceFit, fit_images
 
+from jmp_calc.errors import UnsupportedSystemError
 from jmp_calc.sim.neb.band import BandStep, BatchedBand, set_results
 from jmp_calc.sim.neb.ends import check_path, interpolated, joined
 from jmp_calc.sim.neb.settings import NebSettings, neb_files
@@ -20,7 +21,8 @@ from jmp_calc.sim.record import Record, save_table
 from jmp_calc.sim.relax.settings import OPTIMIZERS, RelaxSettings
 from jmp_calc.sim.side_by_side import compute_together, relax_together
 
-CONVERGED, NOT_CONVERGED, INTERRUPTED = "converged", "not converged", "interrupted"
+CONVERGED, NOT_CONVERGED = "converged", "not converged"
+INTERRUPTED, UNSTABLE = "interrupted", "unstable"
 """How the work can end."""
 
 _FLAT_EV = 1e-3
@@ -35,7 +37,7 @@ class NebResult:
     """Outcome of :func:`run_neb`."""
 
     status: str
-    """``converged``, ``not converged`` or ``interrupted``."""
+    """``converged``, ``not converged``, ``interrupted`` or ``unstable``."""
     reason: str | None
     """Why it is not converged."""
     path: tuple[Atoms, ...]
@@ -99,7 +101,8 @@ def run_neb(
     """Relax a band of images between two structures, and find the barrier.
 
     All images are computed in one call. The band is relaxed as a whole first; then the
-    highest image climbs. Ctrl-C ends the work early with valid files.
+    highest image climbs. Ctrl-C, or an image that cannot be computed, ends the work
+    early with valid files.
 
     Args:
         systems: Two end points, or a whole path that begins and ends with them; not
@@ -187,34 +190,49 @@ def _relax(
     progress: Callable[[BandStep], None] | None,
 ) -> tuple[str, str | None]:
     """Relax the band in place, and return how that ended."""
+    try:
+        is_converged = _run_stages(band, settings, path_file, progress)
+    except KeyboardInterrupt as error:
+        if not band.last:
+            raise
+        return INTERRUPTED, f"{str(error) or 'Ctrl-C'} in step {band.steps[-1].step}"
+    except UnsupportedSystemError as error:
+        if not band.last:
+            raise
+        return UNSTABLE, f"after step {band.steps[-1].step}: {error}"
+    if is_converged:
+        return CONVERGED, None
+    return NOT_CONVERGED, f"{settings.steps} steps were not enough"
+
+
+def _run_stages(
+    band: BatchedBand,
+    settings: NebSettings,
+    path_file: Path,
+    progress: Callable[[BandStep], None] | None,
+) -> bool:
+    """Relax the band, then let it climb, and return whether it converged."""
     stages = [(False, settings.fmax_eV_per_A)]
     if not settings.skip_climb:
         start = max(settings.climb_from_eV_per_A, settings.fmax_eV_per_A)
         stages = [(False, start), (True, settings.fmax_eV_per_A)]
     left = settings.steps
     is_converged = False
-    try:
-        for climb, fmax in stages:
-            band.climb = climb
-            # a new one for each stage: what it learnt belongs to the other forces
-            optimizer = OPTIMIZERS[settings.optimizer](band, logfile=None)
-            for is_done in optimizer.irun(fmax=fmax, steps=left):
-                is_converged = is_done
-                step = band.steps[-1]
-                if progress is not None:
-                    progress(step)
-                if step.step % _SAVE_EVERY == 0:
-                    _save_path(band.last, path_file)
-            left -= optimizer.nsteps
-            if not is_converged:
-                break
-    except KeyboardInterrupt as error:
-        if not band.last:
-            raise
-        return INTERRUPTED, f"{str(error) or 'Ctrl-C'} in step {band.steps[-1].step}"
-    if is_converged:
-        return CONVERGED, None
-    return NOT_CONVERGED, f"{settings.steps} steps were not enough"
+    for climb, fmax in stages:
+        band.climb = climb
+        # a new one for each stage: what it learnt belongs to the other forces
+        optimizer = OPTIMIZERS[settings.optimizer](band, logfile=None)
+        for is_done in optimizer.irun(fmax=fmax, steps=left):
+            is_converged = is_done
+            step = band.steps[-1]
+            if progress is not None:
+                progress(step)
+            if step.step % _SAVE_EVERY == 0:
+                _save_path(band.last, path_file)
+        left -= optimizer.nsteps
+        if not is_converged:
+            break
+    return is_converged
 
 
 def _notes(images: Sequence[Atoms], settings: NebSettings) -> list[str]:
