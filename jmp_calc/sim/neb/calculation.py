@@ -223,7 +223,7 @@ def _run_stages(
         # a new one for each stage: what it learnt belongs to the other forces
         optimizer = OPTIMIZERS[settings.optimizer](band, logfile=None)
         for is_done in optimizer.irun(fmax=fmax, steps=left):
-            is_converged = is_done
+            is_converged = bool(is_done)
             step = band.steps[-1]
             if progress is not None:
                 progress(step)
