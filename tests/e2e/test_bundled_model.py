@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from ase.io import read
 
-from jmp_calc import load_model
+from jmp_calc import JMPCalculator, load_model
 from jmp_calc.files import file_hash
 from jmp_calc.pretrained import locate
+from jmp_calc.sim.dynamics.md import MDSettings, RecordSettings, run_md
 from jmp_train.data.families import FAMILIES
 from jmp_train.data.source import FamilyOptions
 from jmp_train.data.store import Store, store_path
@@ -19,6 +22,7 @@ from jmp_train.prepare import prepare
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +73,23 @@ def test_it_was_trained_on_the_stores_that_leave_out_what_is_kept(
         header = Store(store_path(tmp_path, task, "train")).header
         assert facts["n_systems"] == header["n_systems"]
         assert facts["fingerprint"] == header["fingerprint"]
+
+
+@pytest.mark.parametrize("name", ["ethanol", "water_box"])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(name, tmp_path):
+    atoms = read(EXAMPLES / f"{name}.xyz")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder, steps in ((whole, 6), (parts, 3), (parts, 6)):
+        atoms.calc = JMPCalculator("jmp-nano")
+        run_md(
+            atoms,
+            MDSettings(ensemble="nvt-bussi", steps=steps),
+            record=RecordSettings(trajectory_stride=1),
+            out=folder,
+            resume=folder is parts and steps == 6,
+        )
+    frames = [read(folder / "md-traj.traj", ":") for folder in (whole, parts)]
+    for one, other in zip(*frames, strict=True):
+        assert np.array_equal(one.positions, other.positions)
+        assert np.array_equal(one.get_momenta(), other.get_momenta())
+        assert one.get_potential_energy() == other.get_potential_energy()
