@@ -118,7 +118,7 @@ def test_the_help_has_units_and_an_example_and_needs_no_torch(capsys):
     [
         (["none.xyz"], "none.xyz does not exist; give a structure file"),
         (["empty.xyz"], "cannot read structure -1 of empty.xyz"),
-        (["water.xyz"], "elastic constants needs a crystal"),
+        (["water.xyz"], "a matrix of elastic constants needs a crystal"),
         (["chloride.xyz"], "No EMT-potential for"),
         (["cu.xyz", "--points", "3"], "points is 3; give an even number"),
         (["cu.xyz", "--strain-percent", "50"], "strain_percent is 50.0; give"),

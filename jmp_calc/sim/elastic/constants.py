@@ -117,7 +117,7 @@ def run_elastic(
     """
     files = elastic_files(Path(out), stem)
     record = Record(files, overwrite=overwrite, provenance=provenance)
-    require_crystal(atoms, "elastic constants")
+    require_crystal(atoms, "a matrix of elastic constants")
     work = _Work(settings, calculator, progress)
     start = work.relaxed_start(atoms)
     strains = _strains(settings)

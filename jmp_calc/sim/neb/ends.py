@@ -128,9 +128,11 @@ def interpolated(first: Atoms, last: Atoms, settings: NebSettings) -> list[Atoms
     between = [first.copy() for _ in range(settings.images)]
     path = [first.copy(), *between, last.copy()]
     band = NEB(path, method="improvedtangent")
+    # a single atom has no distances to others
+    method = settings.interpolation if len(first) > 1 else "linear"
     # fixed atoms are where they are in both ends; other constraints act in the band
     band.interpolate(
-        method=settings.interpolation,
+        method=method,
         mic=bool(first.pbc.any()),
         apply_constraint=False,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from jmp_calc.errors import UnsupportedSystemError
 from jmp_calc.sim.vibrations.hessian import Modes, rigid_motions
 from jmp_calc.sim.vibrations.settings import VibrationsSettings
-from jmp_calc.units import PER_CM
+from jmp_calc.units import KB, PER_CM
 
 SOFT_PER_CM = 50.0
 """Vibration below which the harmonic entropy means little, 1/cm."""
@@ -24,6 +25,14 @@ _GEOMETRIES: dict[int, Literal["monatomic", "linear", "nonlinear"]] = {
     6: "nonlinear",
 }
 """Motions of the whole body -> what ASE calls such a molecule."""
+
+# Motions of the whole body are left out already. Older versions of ASE take no more
+# energies than there are vibrations, and need not be told.
+_TAKE_ALL: dict[str, Any] = (
+    {"vib_selection": "all"}
+    if "vib_selection" in inspect.signature(IdealGasThermo).parameters
+    else {}
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,9 +119,9 @@ def compute_thermochemistry(
         atoms=atoms,
         symmetrynumber=settings.symmetry_number,
         spin=settings.spin,
-        # those that move the molecule as a whole are left out already
-        vib_selection="all",
+        **_TAKE_ALL,
     )
+    enthalpy = float(gas.get_enthalpy(temperature, verbose=False))
     conditions = {"temperature": temperature, "pressure": settings.pressure_Pa}
     return Thermochemistry(
         model=model,
@@ -121,8 +130,8 @@ def compute_thermochemistry(
         pressure_Pa=settings.pressure_Pa,
         potential_energy_eV=energy,
         zero_point_energy_eV=zero_point,
-        internal_energy_eV=float(gas.get_internal_energy(temperature, verbose=False)),
-        enthalpy_eV=float(gas.get_enthalpy(temperature, verbose=False)),
+        internal_energy_eV=enthalpy - KB * temperature,
+        enthalpy_eV=enthalpy,
         entropy_eV_per_K=float(gas.get_entropy(**conditions, verbose=False)),
         free_energy_eV=float(gas.get_gibbs_energy(**conditions, verbose=False)),
     )
