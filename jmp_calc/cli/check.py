@@ -1,0 +1,362 @@
+"""``jmp-md check``: is a model safe for dynamics?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from ase import Atoms
+from click.core import ParameterSource
+from tqdm import tqdm
+
+from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED
+from jmp_calc.cli.job import (
+    build_calculator,
+    describe,
+    describe_forces,
+    describe_inputs,
+    describe_model,
+    one_line_warnings,
+    print_facts,
+    terminated_like_ctrl_c,
+)
+from jmp_calc.cli.options import (
+    HintingCommand,
+    ModelOptions,
+    Structure,
+    read_structures,
+    settings_options,
+)
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.sim.check.measurement import FAIL, Measurement, failed
+from jmp_calc.sim.check.settings import TEST_NAMES, CheckSettings
+from jmp_calc.sim.output import check_new, save_summary, save_text, versions, writing
+
+REPORTS = (".yml", ".yaml", ".json")
+"""Endings of reports."""
+BEYOND_A = 0.5
+"""How far beyond the longest cutoff atoms are pulled, angstrom."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """One structure with what computes it."""
+
+    name: str
+    """What it is called."""
+    atoms: Atoms
+    """The structure."""
+    calculator: Any
+    """Its calculator; None if there is none."""
+    about: dict[str, Any]
+    """What the calculator says of itself; empty if there is none."""
+    reach_A: float | None = None
+    """Beyond the cutoff, angstrom; None if it is not known."""
+    refusal: str | None = None
+    """Why the structure is not covered; None if it is."""
+
+
+@click.command(cls=HintingCommand)
+@click.argument("words", metavar="[MODEL] [FILE]...", nargs=-1)
+@click.option(
+    "--frame",
+    default="-1",
+    show_default=True,
+    help="Structure to take from each file: 0 is the first, -1 the last, ':' all.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write a report: .yml or .json.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing report.")
+@settings_options(CheckSettings, "settings", choices={"only": TEST_NAMES})
+@settings_options(ModelOptions, "model", defaults={"dtype": "float64"})
+def check(
+    *,
+    words: Sequence[str],
+    frame: str,
+    out: Path | None,
+    overwrite: bool,
+    settings: CheckSettings,
+    model: ModelOptions,
+) -> int:
+    """Test whether MODEL is safe for dynamics: a table of values, limits and verdicts.
+
+    MODEL is a name from 'jmp-md models' or a weights file; with --model or --calculator
+    it is left out. FILE is any file that ASE reads; without one, small systems that the
+    model covers are tested (molecule, water, surface, crystal). Tests: are forces and
+    stress (eV/Å, GPa) derivatives of the energy, has the force field a curl, does
+    anything change when the system is moved, turned, renumbered or doubled, are there
+    jumps of energy or force when atoms cross the cutoff, change their order by distance
+    or come in line, and does NVE keep its energy (meV/atom/ps). Limits are wider where
+    the energy is noisy, as in float32.
+
+    Exit codes: 0 all tests pass, 1 bug, 2 usage or input, 3 a test fails, 130
+    interrupted.
+
+    Example: jmp-md check jmp-nano --quick
+
+    Longer: jmp-md check jmp-nano molecule.xyz --out report.yml
+    """
+    model, paths = _split(words, model)
+    if out is not None:
+        _check_report(out, overwrite=overwrite)
+    structures = read_structures(paths, frame)
+    with one_line_warnings() as told, terminated_like_ctrl_c():
+        subjects = _subjects(structures, model, is_quick=settings.quick)
+        for subject in subjects:
+            told.extend(subject.about.get("notes", []))
+        found = {}
+        for subject in subjects:
+            _print_subject(subject)
+            found[subject.name] = _test(subject, settings)
+            _print_table(found[subject.name])
+    bad = {name: _failures(table) for name, table in found.items()}
+    if out is not None:
+        _save(out, structures, model, settings, subjects, found)
+    return _print_verdict(bad, out)
+
+
+def _check_report(out: Path, *, overwrite: bool) -> None:
+    """See to it before the work that the report can be written."""
+    if out.suffix.lower() not in REPORTS:
+        raise ArgumentError(f"--out is {out}; a report ends in {', '.join(REPORTS)}")
+    check_new([out], overwrite=overwrite)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+
+
+Table = dict[str, list[Measurement]]
+"""Test -> what it found."""
+
+
+def _split(
+    words: Sequence[str], model: ModelOptions
+) -> tuple[ModelOptions, list[Path]]:
+    """Take the model from the words unless an option tells it."""
+    source = click.get_current_context().get_parameter_source("model")
+    if model.calculator is None and source == ParameterSource.DEFAULT:
+        if not words:
+            raise ArgumentError(
+                "give the MODEL to check, a name from 'jmp-md models' or a weights "
+                "file, or another calculator with --calculator"
+            )
+        return replace(model, model=words[0]), [Path(word) for word in words[1:]]
+    return model, [Path(word) for word in words]
+
+
+def _subjects(
+    structures: Sequence[Structure], model: ModelOptions, *, is_quick: bool
+) -> list[Subject]:
+    calculator = build_calculator(model)
+    given = {structure.name: structure.atoms for structure in structures}
+    if not given:
+        given = _built_in(calculator, model, is_quick=is_quick)
+    made: dict[str | None, Any] = {}
+    subjects = []
+    for name, atoms in given.items():
+        try:
+            subjects.append(_subject(name, atoms, calculator, model, made))
+        except UnsupportedSystemError as error:
+            subjects.append(
+                Subject(
+                    name=name,
+                    atoms=atoms,
+                    calculator=None,
+                    about={},
+                    refusal=" ".join(str(error).split()),
+                )
+            )
+    return subjects
+
+
+def _subject(
+    name: str,
+    atoms: Atoms,
+    calculator: Any,
+    model: ModelOptions,
+    made: dict[str | None, Any],
+) -> Subject:
+    about = describe(calculator, atoms, model)
+    reach_A = None
+    if hasattr(calculator, "model"):
+        # an atom that is far away must not change what computes the others: head and
+        # tags are those of the structure at the start
+        atoms = _tagged(atoms, calculator, about["head"])
+        has_tags = calculator.model.heads[about["head"]].graph.quadruplet_tags
+        model = replace(
+            model, head=about["head"], tags="atoms" if has_tags else model.tags
+        )
+        if about["head"] not in made:
+            made[about["head"]] = build_calculator(model)
+        calculator = made[about["head"]]
+        rules = calculator.model.heads[about["head"]].graph
+        reach_A = max(rules.cutoffs.values()) + BEYOND_A
+    return Subject(
+        name=name, atoms=atoms, calculator=calculator, about=about, reach_A=reach_A
+    )
+
+
+def _tagged(atoms: Atoms, calculator: Any, head: str) -> Atoms:
+    """Return the structure with the tags that a published head needs."""
+    from jmp_calc.calculator.domains import classify, find_bonds
+    from jmp_calc.calculator.tags import guess_tags
+
+    rules = calculator.model.heads[head].graph
+    if rules.quadruplet_tags is None or calculator.parameters["tags"] != "auto":
+        return atoms
+    bonds = find_bonds(atoms)
+    tagged: Atoms = atoms.copy()
+    tagged.set_tags(guess_tags(atoms, bonds, classify(atoms, bonds)))
+    return tagged
+
+
+def _built_in(
+    calculator: Any, model: ModelOptions, *, is_quick: bool
+) -> dict[str, Atoms]:
+    """Return systems for a calculator that is given no file."""
+    from jmp_calc.sim.check.systems import FOREIGN, SYSTEMS, BuiltIn, choose_systems
+
+    if not hasattr(calculator, "model"):
+        names = FOREIGN.get(model.calculator or "")
+        if names is None:
+            raise ArgumentError(
+                f"nobody knows what --calculator {model.calculator} covers; give a "
+                "FILE with a structure"
+            )
+        return {s.name: s.build() for s in SYSTEMS if s.name in names}
+
+    def covers(system: BuiltIn, atoms: Atoms) -> bool:
+        try:
+            head = calculator.describe(atoms)["head"]
+        except UnsupportedSystemError:
+            return False
+        return bool(calculator.model.heads[head].domain == system.domain)
+
+    found = choose_systems(covers, is_quick=is_quick)
+    if not found:
+        raise ArgumentError(
+            f"{model.model} covers none of the built-in systems "
+            f"({', '.join(s.name for s in SYSTEMS)}); give a FILE with a structure"
+        )
+    return found
+
+
+def _test(subject: Subject, settings: CheckSettings) -> Table:
+    from jmp_calc.sim.check.check import run_check
+
+    if subject.refusal is not None:
+        return {"elements": [failed("covered", subject.refusal)]}
+    names = settings.names
+    with tqdm(total=len(names), unit="test", disable=None, leave=False) as bar:
+
+        def show(name: str) -> None:
+            bar.set_postfix_str(name)
+            bar.update(names.index(name) - bar.n)
+
+        return run_check(
+            subject.atoms,
+            settings,
+            calculator=subject.calculator,
+            reach_A=subject.reach_A,
+            progress=show,
+        ).measurements
+
+
+def _failures(table: Table) -> list[str]:
+    return [
+        test for test, found in table.items() if any(m.status == FAIL for m in found)
+    ]
+
+
+def _print_subject(subject: Subject) -> None:
+    atoms = subject.atoms
+    print_facts(
+        {
+            "system": f"{subject.name}: {atoms.get_chemical_formula()}, "
+            f"{len(atoms)} atoms",
+            "model": describe_model(subject.about) if subject.about else None,
+            "forces": describe_forces(subject.about) if subject.about else None,
+            "cap": subject.about.get("neighbor_cap"),
+        }
+    )
+    for note in subject.about.get("notes", []):
+        print_facts({"note": note})
+
+
+def _print_table(table: Table) -> None:
+    print(f"\n  {'test':12s} {'quantity':21s} {'value':>9s} {'limit':>8s}  verdict")
+    for test, found in table.items():
+        for number, m in enumerate(found):
+            value = "" if m.value is None else f"{m.value:.2g}"
+            limit = "" if m.limit is None else f"{m.limit:.1g}"
+            print(
+                f"  {test if number == 0 else '':12s} {m.quantity:21s} {value:>9s} "
+                f"{limit:>8s}  {m.status}{_remark(m)}"
+            )
+    print()
+
+
+def _remark(m: Measurement) -> str:
+    """Return unit and note; the note of what passes would only distract."""
+    note = m.note if m.status != "pass" or m.value is None else ""
+    text = "; ".join(part for part in (m.unit, note) if part)
+    return f"  ({text})" if text else ""
+
+
+def _print_verdict(bad: dict[str, list[str]], out: Path | None) -> int:
+    names = {name: tests for name, tests in bad.items() if tests}
+    for name, tests in names.items():
+        print(f"{name}: NOT safe: {', '.join(tests)} failed")
+    if not names:
+        print(f"all tests pass ({', '.join(bad)})")
+    if out is not None:
+        print_facts({"report": out})
+    return EXIT_NOT_CONVERGED if names else EXIT_DONE
+
+
+def _save(
+    out: Path,
+    structures: Sequence[Structure],
+    model: ModelOptions,
+    settings: CheckSettings,
+    subjects: Sequence[Subject],
+    found: dict[str, Table],
+) -> None:
+    """Write the report."""
+    bad = {name: _failures(table) for name, table in found.items()}
+    report = {
+        "status": "fail" if any(bad.values()) else "pass",
+        "inputs": describe_inputs(structures),
+        "settings": {**asdict(settings), "model": asdict(model)},
+        "versions": versions(),
+        "systems": [
+            {
+                "name": subject.name,
+                "formula": subject.atoms.get_chemical_formula(),
+                "n_atoms": len(subject.atoms),
+                "model": subject.about,
+                "failed": bad[subject.name],
+                "tests": [
+                    {"test": test, **asdict(measurement)}
+                    for test, measurements in found[subject.name].items()
+                    for measurement in measurements
+                ],
+            }
+            for subject in subjects
+        ],
+    }
+    if out.suffix.lower() == ".json":
+        save_text(out, json.dumps(report, indent=2, default=_plain) + "\n")
+    else:
+        save_summary(report, out)
+
+
+def _plain(value: Any) -> Any:
+    convert: Callable[[], Any] | None = getattr(value, "tolist", None)
+    return str(value) if convert is None else convert()
