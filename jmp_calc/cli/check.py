@@ -32,6 +32,7 @@ from jmp_calc.cli.options import (
     settings_options,
 )
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.pretrained.loading import OUR_SUFFIX, PUBLISHED_SUFFIXES
 from jmp_calc.sim.check.measurement import FAIL, Measurement, failed
 from jmp_calc.sim.check.settings import TEST_NAMES, CheckSettings
 from jmp_calc.sim.output import check_new, save_summary, save_text, versions, writing
@@ -146,6 +147,12 @@ def _split(
                 "give the MODEL to check, a name from 'jmp-md models' or a weights "
                 "file, or another calculator with --calculator"
             )
+        first = Path(words[0])
+        if first.is_file() and first.suffix not in (OUR_SUFFIX, *PUBLISHED_SUFFIXES):
+            raise ArgumentError(
+                f"{first} is no model by its name; give the MODEL first: jmp-md check "
+                f"jmp-nano {first}"
+            )
         return replace(model, model=words[0]), [Path(word) for word in words[1:]]
     return model, [Path(word) for word in words]
 
@@ -184,21 +191,35 @@ def _subject(
 ) -> Subject:
     about = describe(calculator, atoms, model)
     reach_A = None
-    if hasattr(calculator, "model"):
+    if model.calculator is None:
         # an atom that is far away must not change what computes the others: head and
         # tags are those of the structure at the start
-        atoms = _tagged(atoms, calculator, about["head"])
-        has_tags = calculator.model.heads[about["head"]].graph.quadruplet_tags
-        model = replace(
-            model, head=about["head"], tags="atoms" if has_tags else model.tags
-        )
-        if about["head"] not in made:
-            made[about["head"]] = build_calculator(model)
-        calculator = made[about["head"]]
-        rules = calculator.model.heads[about["head"]].graph
+        head = about["head"]
+        rules = calculator.model.heads[head].graph
+        atoms = _tagged(atoms, calculator, head)
+        if head not in made:
+            made[head] = _with_head(calculator, model, head)
+        calculator = made[head]
         reach_A = max(rules.cutoffs.values()) + BEYOND_A
     return Subject(
         name=name, atoms=atoms, calculator=calculator, about=about, reach_A=reach_A
+    )
+
+
+def _with_head(calculator: Any, model: ModelOptions, head: str) -> Any:
+    """Return a calculator of the same model that keeps to a head and given tags."""
+    from jmp_calc.calculator import JMPCalculator
+
+    has_tags = calculator.model.heads[head].graph.quadruplet_tags is not None
+    if model.head == head and not has_tags:
+        return calculator
+    return JMPCalculator(
+        calculator.model,
+        head=head,
+        forces=model.forces,
+        tags="atoms" if has_tags else model.tags,
+        device=model.device,
+        dtype=model.dtype,
     )
 
 
@@ -222,8 +243,8 @@ def _built_in(
     """Return systems for a calculator that is given no file."""
     from jmp_calc.sim.check.systems import FOREIGN, SYSTEMS, BuiltIn, choose_systems
 
-    if not hasattr(calculator, "model"):
-        names = FOREIGN.get(model.calculator or "")
+    if model.calculator is not None:
+        names = FOREIGN.get(model.calculator)
         if names is None:
             raise ArgumentError(
                 f"nobody knows what --calculator {model.calculator} covers; give a "

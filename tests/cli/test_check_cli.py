@@ -104,6 +104,12 @@ def test_a_model_without_a_file_is_checked_on_what_each_head_covers(capsys):
         assert f"jmp-nano, head {head}" in out
 
 
+@pytest.mark.slow
+def test_the_bundled_model_passes_everything(capsys):
+    assert check("jmp-nano", "--quick") == 0
+    assert "all tests pass (ethanol, Cu-slab-CO, Cu)" in capsys.readouterr().out
+
+
 def test_a_named_head_is_checked_on_its_domain_only(capsys):
     assert check("jmp-nano", "--head", "wb97x", "--only", "elements") == 0
     assert "all tests pass (ethanol, water-box)" in capsys.readouterr().out
@@ -112,10 +118,10 @@ def test_a_named_head_is_checked_on_its_domain_only(capsys):
 def test_direct_forces_are_found_out(capsys):
     save_weights(published_model(), Path("toy.safetensors"))
     words = ("toy.safetensors", "ethanol.xyz", *FAST, "--only", "curl")
-    assert check(*words, "--only", "net force") == 3
+    assert check(*words, "--only", "net-force") == 3
     out = capsys.readouterr().out
     assert "forces      direct, not conservative" in out
-    assert "ethanol: NOT safe: forces, curl, net force failed" in out
+    assert "ethanol: NOT safe: forces, curl, net-force failed" in out
 
 
 def test_an_active_neighbor_cap_is_told(capsys):
@@ -139,7 +145,7 @@ def test_an_element_that_is_not_covered_is_a_failed_test(capsys):
     [
         ((), "give the MODEL to check, a name from 'jmp-md models'"),
         (("no-such-model",), "no-such-model"),
-        (("ethanol.xyz",), "ethanol.xyz is not a weights file by its name"),
+        (("ethanol.xyz",), "give the MODEL first: jmp-md check jmp-nano ethanol.xyz"),
         (("jmp-nano", "missing.xyz"), "missing.xyz does not exist"),
         (("jmp-nano", "empty.xyz"), "empty.xyz"),
         (("jmp-nano", "cu.xyz", "--frame", "x"), "--frame is 'x'"),

@@ -52,7 +52,7 @@ TESTS: dict[str, Callable[[Probe], list[Measurement]]] = {
     "forces": check_forces,
     "stress": check_stress,
     "curl": check_curl,
-    "net force": check_net_force,
+    "net-force": check_net_force,
     "torque": check_torque,
     "translation": check_translation,
     "rotation": check_rotation,

@@ -16,7 +16,9 @@ from jmp_calc.sim.dynamics.velocities import usual_timestep_fs
 
 DRIFT_LIMIT_meV_PER_ATOM_PER_PS = 1.0
 DRIFT_RATIO_LIMIT = 0.1
-SCATTER_RATIO_LIMIT = 0.05
+SCATTER_RATIO_LIMIT = 0.2
+"""Of a stiff bond the integrator alone gives 0.1 at the usual time step; forces that
+have nothing to do with the energy give 1."""
 
 
 def check_nve(probe: Probe) -> list[Measurement]:

@@ -16,7 +16,7 @@ TEST_NAMES = (
     "forces",
     "stress",
     "curl",
-    "net force",
+    "net-force",
     "torque",
     "translation",
     "rotation",

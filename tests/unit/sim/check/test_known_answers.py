@@ -89,7 +89,7 @@ def test_springs_pass_what_makes_sense_for_them() -> None:
         (
             broken.placed,
             lambda: molecule("CH3CH2OH"),
-            ["net force", "torque", "translation", "rotation"],
+            ["net-force", "torque", "translation", "rotation"],
         ),
     ],
 )
