@@ -44,11 +44,12 @@ def copy_file(source: Path, target: Path) -> Path:
 
     Args:
         source: What to copy.
-        target: Where to; its folder exists.
+        target: Where to; its folder is made if missing.
 
     Returns:
         The target.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as new:
         shutil.copyfile(source, new)
     return target

@@ -31,7 +31,7 @@ from jmp_calc.sim.dynamics.md import (
     run_md,
 )
 from jmp_calc.sim.dynamics.settings import TRAJECTORY_FORMATS
-from jmp_calc.sim.trajectories.h5md import H5MDFrames
+from jmp_calc.sim.trajectories.h5md_frames import H5MDFrames
 
 
 class FreshEMT(EMT):
