@@ -291,7 +291,10 @@ PROPERTY = {
         (lambda h: h["config"].update(num_blocks=True), "True, should be a whole"),
         (lambda h: h["config"].update(rules="x"), "'published' or 'smooth'"),
         (lambda h: h["config"].update(num_blocks=10**9), "does not go with a file of"),
-        (lambda h: h["config"].update(emb_size_rbf=-1), r"config: .*emb_size_rbf is -1"),
+        (
+            lambda h: h["config"].update(emb_size_rbf=-1),
+            r"config: .*emb_size_rbf is -1",
+        ),
         (lambda h: h["heads"][0].update(name=None), r"heads\[0\].name is None.*text"),
         (lambda h: h["heads"][0]["graph"].update(cutoff=-1), "cutoff is -1.0 angstrom"),
         (lambda h: h["heads"][0]["graph"].update(cutoff="5"), "'5', should be a finit"),
