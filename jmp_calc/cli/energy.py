@@ -11,6 +11,7 @@ import click
 from tqdm import tqdm
 
 from jmp_calc.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USAGE
+from jmp_calc.cli.campaigns.options import CampaignOptions
 from jmp_calc.cli.frames import FrameChoice
 from jmp_calc.cli.job import (
     Job,
@@ -64,6 +65,7 @@ ERROR_LABELS = {
 @settings_options(OutputOptions, "output")
 @settings_options(ModelOptions, "model")
 @settings_options(EnergySettings, "settings")
+@settings_options(CampaignOptions, "campaign")
 def energy(
     *,
     inputs: Sequence[Path],
@@ -71,6 +73,7 @@ def energy(
     model: ModelOptions,
     settings: EnergySettings,
     output: OutputOptions,
+    campaign: CampaignOptions,
 ) -> int:
     """Compute all structures in INPUT... as they are.
 
@@ -91,6 +94,27 @@ def energy(
     choice = FrameChoice.from_text(frame)
     paths = dict(zip(_names(inputs), inputs, strict=True))
     names = list(paths)
+    if campaign.is_asked:
+        from jmp_calc.cli.campaigns.campaign import Campaign
+        from jmp_calc.cli.campaigns.works import EnergyWork
+
+        return Campaign(
+            verb="energy",
+            structures=[
+                Structure(path=path, frame=number, name=f"{name}-{number}", atoms=atoms)
+                for name, path in paths.items()
+                for number, atoms in choice.read(path)
+            ],
+            model=model,
+            output=output,
+            options=campaign,
+            settings=[settings],
+            work=EnergyWork(
+                settings=settings,
+                sources={path: name for name, path in paths.items()},
+            ),
+            per_task=256,
+        ).run()
     structures = [
         Structure(
             path=path,

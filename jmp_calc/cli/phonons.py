@@ -13,6 +13,7 @@ import click
 from tqdm import tqdm
 
 from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED, EXIT_UNSTABLE, EXIT_USAGE
+from jmp_calc.cli.campaigns.options import CampaignOptions
 from jmp_calc.cli.job import (
     Allowed,
     Job,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 @settings_options(ModelOptions, "model", defaults={"dtype": "float64"})
 @settings_options(PhononSettings, "settings")
 @settings_options(ConvergenceSettings, "limits")
+@settings_options(CampaignOptions, "campaign")
 def phonons(
     *,
     structures: Sequence[Structure],
@@ -71,6 +73,7 @@ def phonons(
     allow_direct_forces: bool,
     allow_neighbor_cap: bool,
     fail_if_imaginary: bool,
+    campaign: CampaignOptions,
 ) -> int:
     """Compute phonons of the crystals in INPUT... by finite displacements (phonopy).
 
@@ -94,6 +97,28 @@ def phonons(
             "phonons need phonopy, which is not installed; "
             "run: pip install 'jmp-calc[phonons]'"
         )
+    if campaign.is_asked:
+        from jmp_calc.cli.campaigns.campaign import Campaign
+        from jmp_calc.cli.campaigns.works import PhononWork
+
+        allowed = Allowed(
+            direct_forces=allow_direct_forces, neighbor_cap=allow_neighbor_cap
+        )
+        return Campaign(
+            verb="phonons",
+            structures=structures,
+            model=model,
+            output=output,
+            options=campaign,
+            settings=[settings, limits],
+            work=PhononWork(
+                settings=settings,
+                limits=limits,
+                allowed=allowed,
+                output=output,
+                fail_if_imaginary=fail_if_imaginary,
+            ),
+        ).run()
     from jmp_calc.sim.phonons.crystal import check_crystal
     from jmp_calc.sim.phonons.files import PhononFiles
 
@@ -131,7 +156,7 @@ def phonons(
                 print(f"jmp-md: {structure.name}: refused: {error}", file=sys.stderr)
                 worst = max(worst, EXIT_USAGE)
                 continue
-            pictures = _draw(result, settings, structure, output, job)
+            pictures = draw(result, settings, structure, output, job)
             _print_end(result, pictures)
             worst = max(worst, _exit_code(result, fail_if_imaginary=fail_if_imaginary))
     return worst
@@ -197,13 +222,25 @@ def _pictures(folder: Path, name: str, output: OutputOptions) -> tuple[Path, Pat
     )
 
 
-def _draw(
+def draw(
     result: PhononResult,
     settings: PhononSettings,
     structure: Structure,
     output: OutputOptions,
     job: Job,
 ) -> list[Path]:
+    """Draw bands and thermal properties if that was asked for.
+
+    Args:
+        result: What was computed.
+        settings: With what.
+        structure: Of which crystal.
+        output: Whether to draw, and in which format.
+        job: The call.
+
+    Returns:
+        The pictures.
+    """
     bands, thermal = _pictures(job.folder, structure.name, output)
     if not output.plot:
         return []

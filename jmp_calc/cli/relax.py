@@ -18,6 +18,7 @@ from jmp_calc.cli import (
     EXIT_UNSTABLE,
     EXIT_USAGE,
 )
+from jmp_calc.cli.campaigns.options import CampaignOptions
 from jmp_calc.cli.job import (
     Job,
     describe_forces,
@@ -76,12 +77,14 @@ ROWS_SHOWN = 30
 @settings_options(OutputOptions, "output")
 @settings_options(ModelOptions, "model")
 @settings_options(RelaxSettings, "settings", aliases={"fmax_eV_per_A": "--fmax"})
+@settings_options(CampaignOptions, "campaign")
 def relax(
     *,
     structures: Sequence[Structure],
     model: ModelOptions,
     settings: RelaxSettings,
     output: OutputOptions,
+    campaign: CampaignOptions,
 ) -> int:
     """Relax the structures in INPUT..., side by side.
 
@@ -94,7 +97,22 @@ def relax(
     130 interrupted.
 
     Example: jmp-md relax crystal.cif --move both --fmax 0.001 --plot
+
+    Thousands: jmp-md relax *.cif --workers 16 --out relaxed
     """
+    if campaign.is_asked:
+        from jmp_calc.cli.campaigns.campaign import Campaign
+        from jmp_calc.cli.campaigns.works import RelaxWork
+
+        return Campaign(
+            verb="relax",
+            structures=structures,
+            model=model,
+            output=output,
+            options=campaign,
+            settings=[settings],
+            work=RelaxWork(settings=settings, output=output),
+        ).run()
     if output.plot:
         require_matplotlib()
     stem = structures[0].name if len(structures) == 1 else MANY

@@ -19,6 +19,7 @@ from jmp_calc.cli import (
     EXIT_NOT_CONVERGED,
     EXIT_UNSTABLE,
 )
+from jmp_calc.cli.campaigns.options import CampaignOptions
 from jmp_calc.cli.job import (
     Allowed,
     Job,
@@ -146,6 +147,7 @@ def _filled(now: S, before: Mapping[str, Any]) -> S:
     RecordSettings, "record", choices={"trajectory_format": list(TRAJECTORY_FORMATS)}
 )
 @settings_options(WatchSettings, "watch")
+@settings_options(CampaignOptions, "campaign")
 def run(
     *,
     structures: list[Structure],
@@ -157,6 +159,7 @@ def run(
     settings: MDSettings,
     record: RecordSettings,
     watch: WatchSettings,
+    campaign: CampaignOptions,
 ) -> int:
     """Run molecular dynamics of the structures in INPUT.
 
@@ -182,6 +185,19 @@ def run(
         direct_forces=allow_direct_forces, neighbor_cap=allow_neighbor_cap
     )
     codes = []
+    if campaign.is_asked:
+        from jmp_calc.cli.campaigns.campaign import Campaign
+        from jmp_calc.cli.campaigns.works import RunWork
+
+        return Campaign(
+            verb="run",
+            structures=structures,
+            model=model,
+            output=output,
+            options=campaign,
+            settings=[settings, record, watch],
+            work=RunWork(asked=asked, allowed=allowed, output=output),
+        ).run()
     with open_job(
         structures,
         model,
