@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
-from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED
-from jmp_calc.cli.each import ProgressBar, each_structure, print_job
+from jmp_calc.cli.each import ProgressBar, exit_code, picture_of, run_each
 from jmp_calc.cli.job import (
     Job,
     describe_model,
     describe_structure,
-    open_job,
     print_facts,
 )
 from jmp_calc.cli.options import (
@@ -25,7 +21,6 @@ from jmp_calc.cli.options import (
     settings_options,
     structures_argument,
 )
-from jmp_calc.pictures import require_matplotlib
 from jmp_calc.sim.elastic import (
     ElasticResult,
     ElasticSettings,
@@ -72,26 +67,20 @@ def elastic(
 
     Example: jmp-md elastic crystal.cif --relax cell --dtype float64 --plot
     """
-    if output.plot:
-        require_matplotlib()
 
-    def files(folder: Path) -> list[Path]:
-        found = [p for s in structures for p in elastic_files(folder, s.name).values()]
-        pictures = [_picture(folder, s.name, output) for s in structures]
-        return found + (pictures if output.plot else [])
-
-    name = f"{structures[0].name}-elastic"
-    with open_job(structures, model, output, name=name, files=files) as job:
+    def work(structure: Structure, job: Job) -> int:
         job.require_conservative("elastic", is_allowed=allow_direct_forces)
-        print_job(job)
+        job.require_uncapped("elastic", structure.atoms, is_allowed=allow_neighbor_cap)
+        return _one(structure, settings, output, job)
 
-        def work(structure: Structure) -> int:
-            job.require_uncapped(
-                "elastic", structure.atoms, is_allowed=allow_neighbor_cap
-            )
-            return _one(structure, settings, output, job)
-
-        return each_structure(structures, work)
+    return run_each(
+        structures,
+        model,
+        output,
+        topic="elastic",
+        files=lambda folder, structure: elastic_files(folder, structure.name).values(),
+        work=work,
+    )
 
 
 def _one(
@@ -111,25 +100,13 @@ def _one(
                 done, 6 * settings.points, f"round {rounds} of the relaxation"
             ),
         )
-    picture = None
-    if output.plot:
-        picture = _picture(job.folder, structure.name, output)
+    picture = picture_of(job.folder, structure, "elastic", output)
+    if picture is not None:
         title = f"{structure.name}: {describe_model(job.about)}"
         plot_elastic(result, picture, title=title)
     _print_result(result)
     print_facts({**result.files, "picture": picture})
-    for note in result.notes:
-        print(f"jmp-md: {structure.name}: warning: {note}", file=sys.stderr)
-    if result.is_converged:
-        return EXIT_DONE
-    print(
-        f"jmp-md: {structure.name}: {result.status}: {result.reason}", file=sys.stderr
-    )
-    return EXIT_NOT_CONVERGED
-
-
-def _picture(folder: Path, name: str, output: OutputOptions) -> Path:
-    return folder / f"{name}-elastic.{output.picture_format}"
+    return exit_code(structure, result, result.notes)
 
 
 def _print_result(result: ElasticResult) -> None:

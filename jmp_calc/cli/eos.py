@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED
-from jmp_calc.cli.each import ProgressBar, each_structure, print_job
+from jmp_calc.cli.each import ProgressBar, exit_code, picture_of, run_each
 from jmp_calc.cli.job import (
     Job,
     describe_model,
     describe_structure,
-    open_job,
     print_facts,
 )
 from jmp_calc.cli.options import (
@@ -25,7 +22,6 @@ from jmp_calc.cli.options import (
     settings_options,
     structures_argument,
 )
-from jmp_calc.pictures import require_matplotlib
 from jmp_calc.sim.eos.calculation import EosResult, run_eos
 from jmp_calc.sim.eos.picture import plot_eos
 from jmp_calc.sim.eos.settings import EosSettings, eos_files
@@ -55,20 +51,14 @@ def eos(
 
     Example: jmp-md eos crystal.cif --range-percent 8 --points 15 --plot
     """
-    if output.plot:
-        require_matplotlib()
-
-    def files(folder: Path) -> list[Path]:
-        found = [p for s in structures for p in eos_files(folder, s.name).values()]
-        pictures = [_picture(folder, s.name, output) for s in structures]
-        return found + (pictures if output.plot else [])
-
-    name = structures[0].name
-    with open_job(structures, model, output, name=f"{name}-eos", files=files) as job:
-        print_job(job)
-        return each_structure(
-            structures, lambda structure: _one(structure, settings, output, job)
-        )
+    return run_each(
+        structures,
+        model,
+        output,
+        topic="eos",
+        files=lambda folder, structure: eos_files(folder, structure.name).values(),
+        work=lambda structure, job: _one(structure, settings, output, job),
+    )
 
 
 def _one(
@@ -88,22 +78,12 @@ def _one(
                 done, settings.points, f"round {rounds} of the relaxation"
             ),
         )
-    picture = None
-    if output.plot:
-        picture = _picture(job.folder, structure.name, output)
+    picture = picture_of(job.folder, structure, "eos", output)
+    if picture is not None:
         title = f"{structure.name}: {describe_model(job.about)}"
         plot_eos(result, picture, title=title)
     _print_result(result, picture)
-    if result.is_converged:
-        return EXIT_DONE
-    print(
-        f"jmp-md: {structure.name}: {result.status}: {result.reason}", file=sys.stderr
-    )
-    return EXIT_NOT_CONVERGED
-
-
-def _picture(folder: Path, name: str, output: OutputOptions) -> Path:
-    return folder / f"{name}-eos.{output.picture_format}"
+    return exit_code(structure, result)
 
 
 def _print_result(result: EosResult, picture: Path | None) -> None:

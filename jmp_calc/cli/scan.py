@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED
-from jmp_calc.cli.each import ProgressBar, each_structure, print_job
+from jmp_calc.cli.each import ProgressBar, exit_code, picture_of, run_each
 from jmp_calc.cli.job import (
     Job,
     describe_model,
     describe_structure,
-    open_job,
     print_facts,
 )
 from jmp_calc.cli.options import (
@@ -26,7 +22,6 @@ from jmp_calc.cli.options import (
     settings_options,
     structures_argument,
 )
-from jmp_calc.pictures import require_matplotlib
 from jmp_calc.sim.scan.settings import ScanSettings, scan_files
 from jmp_calc.units import KCAL_PER_MOL
 
@@ -61,20 +56,14 @@ def scan(
 
     Example: jmp-md scan butane.xyz --atoms 0,1,2,3 --points 37 --relax --plot
     """
-    if output.plot:
-        require_matplotlib()
-
-    def files(folder: Path) -> list[Path]:
-        found = [p for s in structures for p in scan_files(folder, s.name).values()]
-        pictures = [_picture(folder, s.name, output) for s in structures]
-        return found + (pictures if output.plot else [])
-
-    name = f"{structures[0].name}-scan"
-    with open_job(structures, model, output, name=name, files=files) as job:
-        print_job(job)
-        return each_structure(
-            structures, lambda structure: _one(structure, settings, output, job)
-        )
+    return run_each(
+        structures,
+        model,
+        output,
+        topic="scan",
+        files=lambda folder, structure: scan_files(folder, structure.name).values(),
+        work=lambda structure, job: _one(structure, settings, output, job),
+    )
 
 
 def _one(
@@ -100,23 +89,13 @@ def _one(
                 f"round {rounds} of the relaxation" if settings.relax else "",
             ),
         )
-    picture = None
-    if output.plot:
-        picture = _picture(job.folder, structure.name, output)
+    picture = picture_of(job.folder, structure, "scan", output)
+    if picture is not None:
         title = f"{structure.name}: {describe_model(job.about)}"
         plot_scan(result, picture, title=title)
     _print_result(structure, result)
     print_facts({**result.files, "picture": picture})
-    if result.is_converged:
-        return EXIT_DONE
-    print(
-        f"jmp-md: {structure.name}: {result.status}: {result.reason}", file=sys.stderr
-    )
-    return EXIT_NOT_CONVERGED
-
-
-def _picture(folder: Path, name: str, output: OutputOptions) -> Path:
-    return folder / f"{name}-scan.{output.picture_format}"
+    return exit_code(structure, result)
 
 
 def _print_result(structure: Structure, result: ScanResult) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED
-from jmp_calc.cli.each import ProgressBar, each_structure, print_job
+from jmp_calc.cli.each import ProgressBar, exit_code, picture_of, run_each
 from jmp_calc.cli.job import (
     Job,
     describe_model,
     describe_structure,
-    open_job,
     print_facts,
 )
 from jmp_calc.cli.options import (
@@ -26,7 +23,6 @@ from jmp_calc.cli.options import (
     settings_options,
     structures_argument,
 )
-from jmp_calc.pictures import require_matplotlib
 from jmp_calc.sim.vibrations.settings import VibrationsSettings, vibrations_files
 from jmp_calc.units import PER_CM
 
@@ -61,21 +57,8 @@ def vibrations(
 
     Example: jmp-md vibrations water.xyz --relax --symmetry-number 2 --plot
     """
-    if output.plot:
-        require_matplotlib()
 
-    def files(folder: Path) -> list[Path]:
-        found = [
-            path
-            for s in structures
-            for path in vibrations_files(folder, s.name, s.atoms, settings).values()
-        ]
-        pictures = [_picture(folder, s.name, output) for s in structures]
-        return found + (pictures if output.plot else [])
-
-    name = f"{structures[0].name}-vibrations"
-    with open_job(structures, model, output, name=name, files=files) as job:
-        print_job(job)
+    def work(structure: Structure, job: Job) -> int:
         if not job.about["is_conservative"]:
             print_facts(
                 {
@@ -83,9 +66,18 @@ def vibrations(
                     "frequencies from them may be wrong; --forces gradient is safer"
                 }
             )
-        return each_structure(
-            structures, lambda structure: _one(structure, settings, output, job)
-        )
+        return _one(structure, settings, output, job)
+
+    return run_each(
+        structures,
+        model,
+        output,
+        topic="vibrations",
+        files=lambda folder, structure: vibrations_files(
+            folder, structure.name, structure.atoms, settings
+        ).values(),
+        work=work,
+    )
 
 
 def _one(
@@ -107,9 +99,8 @@ def _one(
             provenance=job.provenance,
             progress=bar.show,
         )
-    picture = None
-    if output.plot:
-        picture = _picture(job.folder, structure.name, output)
+    picture = picture_of(job.folder, structure, "vibrations", output)
+    if picture is not None:
         plot_vibrations(
             result,
             picture,
@@ -119,18 +110,7 @@ def _one(
     _print_modes(result)
     _print_thermochemistry(result)
     _print_files(result, picture)
-    for note in result.notes:
-        print(f"jmp-md: {structure.name}: warning: {note}", file=sys.stderr)
-    if result.is_converged:
-        return EXIT_DONE
-    print(
-        f"jmp-md: {structure.name}: {result.status}: {result.reason}", file=sys.stderr
-    )
-    return EXIT_NOT_CONVERGED
-
-
-def _picture(folder: Path, name: str, output: OutputOptions) -> Path:
-    return folder / f"{name}-vibrations.{output.picture_format}"
+    return exit_code(structure, result, result.notes)
 
 
 def _print_modes(result: VibrationsResult) -> None:
