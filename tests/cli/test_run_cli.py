@@ -18,12 +18,14 @@ from jmp_calc.cli.options import FOREIGN_OPTIONS, ModelOptions, field_help
 from jmp_calc.cli.relax import relax as relax_command
 from jmp_calc.cli.run import run as run_command
 from jmp_calc.errors import ArgumentError
+from jmp_calc.models.weights import save_weights
 from jmp_calc.sim.dynamics.settings import (
     MDSettings,
     RecordSettings,
     WatchSettings,
 )
-from toys.runs import DescribedEMT, error_line, run
+from toys.models import published_model
+from toys.runs import EXAMPLES, DescribedEMT, error_line, run
 
 
 def test_a_run_tells_what_it_does_and_where_it_wrote(asked, slab, capsys):
@@ -282,6 +284,18 @@ def test_nve_with_an_active_neighbor_cap_needs_permission(slab, capsys, monkeypa
     assert run(*words, "--allow-neighbor-cap") == 0
     # a thermostat takes up what jumps of the energy leave
     assert run(slab, "--steps", 2) == 0
+
+
+def test_a_cap_of_published_rules_is_refused_for_the_structure_at_hand(slab, capsys):
+    save_weights(published_model(), Path("toy.safetensors"))
+    words = ("--model", "toy.safetensors", "--forces", "gradient")
+    short = ("--ensemble", "nve", "--steps", 1)
+    assert run(slab, *words, *short) == 2
+    message = error_line(capsys)
+    assert "head 'oc20' of toy.safetensors cap the neighbours" in message
+    assert "quadruplet (nearest 32, " in message
+    # a molecule has fewer neighbours than the cap
+    assert run(EXAMPLES / "methane.xyz", *words, *short) == 0
 
 
 def test_an_unknown_verb_lists_the_verbs(capsys):

@@ -17,6 +17,8 @@ STRAIN = 1e-4
 NOISE_FACTOR = 10.0
 """A difference may be wrong by this multiple of the noise."""
 AXES = "xyz"
+SOURCES_OF_NOISE = "few digits, or many jumps close together"
+"""What to think of if there is noise."""
 
 
 def check_noise(probe: Probe) -> list[Measurement]:
@@ -27,8 +29,8 @@ def check_noise(probe: Probe) -> list[Measurement]:
     """
     energy, force = probe.noise
     return [
-        judged("energy", energy, NOISE_LIMIT_eV, "eV"),
-        judged("forces", force, NOISE_LIMIT_eV_PER_A, "eV/Å"),
+        judged("energy", energy, NOISE_LIMIT_eV, "eV", SOURCES_OF_NOISE),
+        judged("forces", force, NOISE_LIMIT_eV_PER_A, "eV/Å", SOURCES_OF_NOISE),
     ]
 
 
