@@ -18,12 +18,8 @@ from jmp_calc.cli.job import (
     result_folder,
     terminated_like_ctrl_c,
 )
-from jmp_calc.cli.options import (
-    HintingCommand,
-    OutputOptions,
-    Source,
-    settings_options,
-)
+from jmp_calc.cli.options import HintingCommand, OutputOptions, settings_options
+from jmp_calc.cli.structures import Source
 from jmp_calc.files import file_hash
 from jmp_calc.sim.analysis.settings import ANALYSES, AnalysisSettings
 from jmp_calc.sim.output import check_new

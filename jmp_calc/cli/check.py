@@ -24,13 +24,8 @@ from jmp_calc.cli.job import (
     print_facts,
     terminated_like_ctrl_c,
 )
-from jmp_calc.cli.options import (
-    HintingCommand,
-    ModelOptions,
-    Structure,
-    read_structures,
-    settings_options,
-)
+from jmp_calc.cli.options import HintingCommand, ModelOptions, settings_options
+from jmp_calc.cli.structures import Structure, read_structures
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.pretrained.loading import OUR_SUFFIX, PUBLISHED_SUFFIXES
 from jmp_calc.sim.check.measurement import FAIL, Measurement, failed

@@ -17,7 +17,8 @@ from jmp_calc.cli.job import (
     open_job,
     print_facts,
 )
-from jmp_calc.cli.options import ModelOptions, OutputOptions, Structure
+from jmp_calc.cli.options import ModelOptions, OutputOptions
+from jmp_calc.cli.structures import Structure
 from jmp_calc.errors import JMPError
 from jmp_calc.pictures import require_matplotlib
 

@@ -17,10 +17,9 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
-    Structure,
     settings_options,
-    structures_argument,
 )
+from jmp_calc.cli.structures import Structure, structures_argument
 from jmp_calc.sim.elastic import (
     ElasticResult,
     ElasticSettings,

@@ -25,10 +25,9 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
-    Source,
-    Structure,
     settings_options,
 )
+from jmp_calc.cli.structures import Source, Structure
 from jmp_calc.pictures import require_matplotlib
 from jmp_calc.sim.energy import EnergyResult, EnergySettings, run_energy
 from jmp_calc.sim.energy.files import EnergyFiles
@@ -98,7 +97,7 @@ def energy(
         from jmp_calc.cli.campaigns.campaign import Campaign
         from jmp_calc.cli.campaigns.works import EnergyWork
 
-        return Campaign(
+        code = Campaign(
             verb="energy",
             structures=[
                 Structure(path=path, frame=number, name=f"{name}-{number}", atoms=atoms)
@@ -115,6 +114,11 @@ def energy(
             ),
             per_task=256,
         ).run()
+        if output.plot and output.out is not None:
+            table = output.out / "all-energy.csv"
+            if table.exists():
+                plot_energies(table, _picture(output.out, MANY, output), title=MANY)
+        return code
     structures = [
         Structure(
             path=path,

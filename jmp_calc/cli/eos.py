@@ -18,10 +18,9 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
-    Structure,
     settings_options,
-    structures_argument,
 )
+from jmp_calc.cli.structures import Structure, structures_argument
 from jmp_calc.sim.eos.calculation import EosResult, run_eos
 from jmp_calc.sim.eos.picture import plot_eos
 from jmp_calc.sim.eos.settings import EosSettings, eos_files

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from jmp_calc.cli.options import COMMON_FORMATS, Source
+from jmp_calc.cli.structures import COMMON_FORMATS, Source
 from jmp_calc.errors import READ_ERRORS, ArgumentError, DataError
 
 XYZ_ENDINGS = (".xyz", ".extxyz")

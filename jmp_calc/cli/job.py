@@ -17,7 +17,8 @@ import click
 from ase import Atoms
 
 from jmp_calc.cli import WORDS
-from jmp_calc.cli.options import ModelOptions, OutputOptions, Structure
+from jmp_calc.cli.options import ModelOptions, OutputOptions
+from jmp_calc.cli.structures import Structure
 from jmp_calc.errors import ArgumentError
 from jmp_calc.files import file_hash
 from jmp_calc.sim.output import check_new, writing

@@ -27,10 +27,9 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
-    Structure,
     settings_options,
-    structures_argument,
 )
+from jmp_calc.cli.structures import Structure, structures_argument
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.pictures import require_matplotlib
 from jmp_calc.sim.phonons.settings import ConvergenceSettings, PhononSettings

@@ -13,7 +13,8 @@ import click
 from ase import Atoms
 from tqdm import tqdm
 
-from jmp_calc.cli.options import HintingCommand, read_frames
+from jmp_calc.cli.options import HintingCommand
+from jmp_calc.cli.structures import read_frames
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.files import replacing
 

@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from jmp_calc.cli.options import read_frames
+from jmp_calc.cli.structures import read_frames
 from jmp_calc.errors import ArgumentError, DataError, did_you_mean
 from jmp_calc.pretrained.loading import OUR_SUFFIX, load_model
 from jmp_calc.pretrained.transfer import size_text

@@ -18,10 +18,9 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
-    Structure,
     settings_options,
-    structures_argument,
 )
+from jmp_calc.cli.structures import Structure, structures_argument
 from jmp_calc.sim.scan.settings import ScanSettings, scan_files
 from jmp_calc.units import KCAL_PER_MOL
 

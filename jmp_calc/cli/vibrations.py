@@ -19,10 +19,9 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
-    Structure,
     settings_options,
-    structures_argument,
 )
+from jmp_calc.cli.structures import Structure, structures_argument
 from jmp_calc.sim.vibrations.settings import VibrationsSettings, vibrations_files
 from jmp_calc.units import PER_CM
 

@@ -10,7 +10,7 @@ from ase.build import bulk
 from ase.constraints import FixedLine
 from ase.io import read, write
 
-from jmp_calc.cli.options import Source
+from jmp_calc.cli.structures import Source
 from jmp_calc.errors import DataError
 from toys.runs import EXAMPLES, DescribedEMT, error_line, run
 

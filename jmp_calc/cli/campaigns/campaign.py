@@ -28,7 +28,8 @@ from jmp_calc.cli.job import (
     print_facts,
     terminated_like_ctrl_c,
 )
-from jmp_calc.cli.options import ModelOptions, OutputOptions, Structure
+from jmp_calc.cli.options import ModelOptions, OutputOptions
+from jmp_calc.cli.structures import Structure
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.pictures import require_matplotlib
 from jmp_calc.sim.output import save_summary, versions

@@ -35,7 +35,7 @@ class CampaignOptions:
             if value is not None and value < 1:
                 raise ArgumentError(f"{name} is {value}; give 1 or more")
         if self.ray is not None and not (
-            self.ray in ("auto", "local") or ":" in self.ray
+            self.ray in ("auto", "local") or (":" in self.ray and "://" not in self.ray)
         ):
             raise ArgumentError(
                 f"ray is {self.ray!r}; give auto (the cluster of this machine), "

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from jmp_calc.cli.options import Structure
+from jmp_calc.cli.structures import Structure
 from jmp_calc.files import file_hash
 
 

@@ -6,7 +6,8 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ STORE_BYTES = 128 * 1024**2
 
 PATIENCE_S = 2.0
 """Longest wait for news, so that Ctrl-C is heard and progress moves, s."""
+
+
+CONNECT_S = 10.0
+"""Longest wait for a cluster to answer at all, s."""
 
 
 class RayPool:
@@ -165,13 +170,15 @@ def _connected(ray: Any, options: CampaignOptions) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with _unchanged_process():
-        _start(ray, options)
-    try:
-        yield
-    finally:
+    # Ray asks for a token by default, and notes that in the environment
+    with _restored({"RAY_AUTH_MODE"}):
         with _unchanged_process():
-            ray.shutdown()
+            _start(ray, options)
+        try:
+            yield
+        finally:
+            with _unchanged_process():
+                ray.shutdown()
 
 
 def _start(ray: Any, options: CampaignOptions) -> None:
@@ -184,6 +191,8 @@ def _start(ray: Any, options: CampaignOptions) -> None:
             "include_dashboard": False,
             "object_store_memory": STORE_BYTES,
         }
+    elif address != "auto":
+        _check_reachable(address)
     try:
         ray.init(
             address=address, log_to_driver=False, logging_level=logging.ERROR, **local
@@ -191,21 +200,43 @@ def _start(ray: Any, options: CampaignOptions) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ArgumentError(
             f"cannot reach the Ray cluster {address!r} ({error}); start one with "
-            "'ray start --head', or leave --ray out"
+            "'ray start --head', or leave --ray out; a cluster that asks for a token "
+            "needs RAY_AUTH_MODE=token here too"
+        ) from error
+
+
+def _check_reachable(address: str) -> None:
+    """See to it that somebody listens, for Ray itself waits for two minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_S):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        raise ArgumentError(
+            f"nobody answers at {address} ({error}); give the HOST:PORT of a running "
+            "Ray cluster, as 'ray start --head' prints it, or auto"
         ) from error
 
 
 @contextlib.contextmanager
 def _unchanged_process() -> Iterator[None]:
     """Keep environment and signals of this process, both of which Ray changes."""
-    before = {name: os.environ.get(name) for name in QUIET}
     handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
-    os.environ.update(QUIET)
+    with _restored(QUIET):
+        os.environ.update(QUIET)
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _restored(names: Iterable[str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in names}
     try:
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

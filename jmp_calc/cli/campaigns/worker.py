@@ -13,7 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 from jmp_calc.cli import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE
 from jmp_calc.cli.campaigns.parts import Done, Ended, Failed, Lost, Outcome, Part
 from jmp_calc.cli.job import Job, build_calculator, describe
-from jmp_calc.cli.options import ModelOptions, Structure
+from jmp_calc.cli.options import ModelOptions
+from jmp_calc.cli.structures import Structure
 from jmp_calc.errors import CheckpointError, DataError, JMPError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ase import Atoms
@@ -19,10 +19,11 @@ from jmp_calc.cli import (
 )
 from jmp_calc.cli.campaigns.parts import Ended
 from jmp_calc.cli.job import Allowed, Job, describe_model
-from jmp_calc.cli.options import OutputOptions, Structure
+from jmp_calc.cli.options import OutputOptions
 from jmp_calc.cli.phonons import draw
 from jmp_calc.cli.relax import exit_code
 from jmp_calc.cli.run import EXIT_OF_STATUS, Asked
+from jmp_calc.cli.structures import Structure
 from jmp_calc.files import copy_file
 from jmp_calc.sim.dynamics.ensembles import find_ensemble
 from jmp_calc.sim.dynamics.md import run_md
@@ -109,9 +110,11 @@ class EnergyWork:
             source = self.sources[structure.path]
             frames.setdefault(source, []).append((structure.frame, structure.atoms))
             names[source, structure.frame] = structure.name
+        # all at once: a part whose first structures are refused is not given up
+        chunk = max(self.settings.chunk, len(structures))
         result = run_energy(
             frames,
-            self.settings,
+            replace(self.settings, chunk=chunk),
             calculator=job.calculator,
             out=job.folder,
             stem=stem,

@@ -11,7 +11,7 @@ from ase import Atoms
 from jmp_calc.cli.campaigns.ledger import ACCOUNT, Ledger
 from jmp_calc.cli.campaigns.loop import ATTEMPTS, work_off
 from jmp_calc.cli.campaigns.parts import Done, Ended, Failed, split
-from jmp_calc.cli.options import Structure
+from jmp_calc.cli.structures import Structure
 from jmp_calc.errors import ArgumentError
 from toys.pools import InProcess
 
