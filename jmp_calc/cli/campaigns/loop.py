@@ -113,6 +113,6 @@ def _interruptible(tally: Tally) -> Iterator[None]:
 def _given_up(lost: Lost, attempts: int) -> Failed:
     return Failed(
         reason=f"{attempts} workers died while computing it, the last: {lost.reason}; "
-        "is there enough memory?",
+        "was it killed for want of memory? fewer --workers need less",
         exit_code=EXIT_USAGE,
     )

@@ -263,7 +263,9 @@ def _cause(error: Any) -> Exception:
 
 
 def _last_words(error: Exception) -> str:
-    """Return what Ray tells about a death, on one line."""
+    """Return which process died, from Ray's paragraph about it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith("The actor")]
-    return (telling or lines or [type(error).__name__])[-1][:200]
+    facts = dict(line.split(": ", 1) for line in lines if ": " in line)
+    if "pid" in facts and "ip" in facts:
+        return f"process {facts['pid']} on {facts['ip']}"
+    return (lines or [type(error).__name__])[0][:200]
