@@ -158,9 +158,9 @@ class Ledger:
             elif account["fingerprint"] != part.fingerprint:
                 if not overwrite:
                     raise ArgumentError(
-                        f"{part.structures[0].path} has changed since {part.name} was "
-                        f"computed in {self.folder}; choose another --out, or compute "
-                        "what has changed again with --overwrite"
+                        f"{part.structures[0].path} (or a setting) has changed since "
+                        f"{part.name} was computed in {self.folder}; choose another "
+                        "--out, or compute what has changed again with --overwrite"
                     )
                 self._done.pop(part.name, None)
                 found.append(part)

@@ -151,7 +151,9 @@ def test_other_settings_are_refused_or_done_anew(tmp_path):
 def test_a_changed_structure_is_refused_or_done_again_alone(tmp_path):
     work(tmp_path, parts_of(3))
     changed = parts_of(3, shift=0.1)
-    with pytest.raises(ArgumentError, match=r"many\.xyz has changed since s1"):
+    with pytest.raises(
+        ArgumentError, match=r"many\.xyz \(or a setting\) has changed since s1"
+    ):
         work(tmp_path, changed)
     assert work(tmp_path, changed, overwrite=True)[0] == ["s1"]
     assert not (tmp_path / ".work").exists()
