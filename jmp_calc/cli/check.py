@@ -155,6 +155,11 @@ def _split(
 def _subjects(
     structures: Sequence[Structure], model: ModelOptions, *, is_quick: bool
 ) -> list[Subject]:
+    if model.committee:
+        raise ArgumentError(
+            "check looks into one model and was given a committee; check each model on "
+            "its own, without --committee"
+        )
     calculator = build_calculator(model)
     given = {structure.name: structure.atoms for structure in structures}
     if not given:

@@ -166,15 +166,23 @@ def build_calculator(options: ModelOptions) -> Any:
         return CalculatorChoice(name=options.calculator, options={}).build()
     from jmp_calc.calculator import JMPCalculator
 
-    return JMPCalculator(
-        options.model,
-        head=options.head,
-        forces=options.forces,
-        device=options.device,
-        dtype=options.dtype,
-        tags=options.tags,
-        offline=options.offline,
-    )
+    members = [
+        JMPCalculator(
+            model,
+            head=options.head,
+            forces=options.forces,
+            device=options.device,
+            dtype=options.dtype,
+            tags=options.tags,
+            offline=options.offline,
+        )
+        for model in (options.model, *options.committee)
+    ]
+    if len(members) == 1:
+        return members[0]
+    from jmp_calc.calculator.committee import Committee
+
+    return Committee(members)
 
 
 def describe(calculator: Any, atoms: Atoms, options: ModelOptions) -> dict[str, Any]:

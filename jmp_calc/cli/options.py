@@ -17,7 +17,7 @@ from typing import Any, Literal
 import click
 import yaml
 
-from jmp_calc.errors import DataError, did_you_mean
+from jmp_calc.errors import ArgumentError, DataError, did_you_mean
 
 FOREIGN_OPTIONS = {
     "--arch": "--model",
@@ -67,6 +67,17 @@ class ModelOptions:
     """Fail rather than download weights."""
     calculator: str | None = None
     """Another ASE calculator in place of a model: emt, tblite or module:function."""
+    committee: tuple[str, ...] = ()
+    """A further model to average with, by name or path; may be repeated. The spread
+    between the models is computed too."""
+
+    def __post_init__(self) -> None:
+        """Check that options do not exclude each other."""
+        if self.committee and self.calculator is not None:
+            raise ArgumentError(
+                f"--committee averages models, and --calculator {self.calculator} is "
+                "used in place of them; leave one out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

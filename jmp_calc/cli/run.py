@@ -145,7 +145,11 @@ def _filled(now: S, before: Mapping[str, Any]) -> S:
 @settings_options(
     RecordSettings, "record", choices={"trajectory_format": list(TRAJECTORY_FORMATS)}
 )
-@settings_options(WatchSettings, "watch")
+@settings_options(
+    WatchSettings,
+    "watch",
+    aliases={"max_force_spread_eV_per_A": "--max-force-spread"},
+)
 @settings_options(CampaignOptions, "campaign")
 def run(
     *,

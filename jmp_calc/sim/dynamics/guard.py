@@ -104,6 +104,8 @@ class Guard:
             shot: The step.
         """
         row = shot.observables
+        if spread := self._spread_finding(shot):
+            return f"step {row.step} ({row.time_ps:g} ps): {spread}"
         finding = self._finding(shot)
         if finding is None:
             return None
@@ -133,6 +135,17 @@ class Guard:
                 f"start, more than max_energy_change_eV_per_atom = {limit:g}"
             )
         return self._bond_finding(shot)
+
+    def _spread_finding(self, shot: Snapshot) -> str | None:
+        limit, spread = self._watch.max_force_spread_eV_per_A, shot.force_spread
+        # a run that goes on from a checkpoint was judged there before
+        if limit is None or spread is None or spread <= limit:
+            return None
+        return (
+            f"the models spread by {spread:.3g} eV/A about the force on an atom, more "
+            f"than max_force_spread_eV_per_A = {limit:g}; they do not know this "
+            "structure: train on more like it, or stay closer to the input"
+        )
 
     def _bond_finding(self, shot: Snapshot) -> str | None:
         if shot.observables.step % self._bond_stride:

@@ -30,8 +30,20 @@ class Held(Calculator):
     def __init__(self, calculator: Any, *, has_stress: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # ASE
         self._calculator = calculator
+        self._has_computed = False
         # what gives the others as well comes first
         self._names = ("stress", "forces", "energy") if has_stress else _FORCES
+
+    @property
+    def force_spread(self) -> float | None:
+        """Largest spread of the force on an atom at the last step, eV/angstrom.
+
+        None if the calculator does not tell it, as ``force_spread``, or has
+        computed nothing yet, as after a restart.
+        """
+        if not has_spread(self._calculator) or not self._has_computed:
+            return None
+        return float(self._calculator.force_spread)
 
     def calculate(
         self,
@@ -47,6 +59,7 @@ class Held(Calculator):
         ask = self._calculator.get_property
         self.results = {name: ask(name, atoms) for name in self._names}
         self.results["free_energy"] = self.results["energy"]
+        self._has_computed = True
 
     def capture(self) -> dict[str, np.ndarray]:
         """Return the results and what they were computed for."""
@@ -72,6 +85,16 @@ class Held(Calculator):
         self.results = {name: computed[name].copy() for name in self._names}
         self.results["energy"] = float(computed["energy"])
         self.results["free_energy"] = self.results["energy"]
+
+
+def has_spread(calculator: Any) -> bool:
+    """Return whether a calculator tells how uncertain its forces are.
+
+    Args:
+        calculator: Any calculator of ASE.
+    """
+    # asked of the class: the number itself exists only after a calculation
+    return hasattr(type(calculator), "force_spread")
 
 
 _FORCES = ("forces", "energy")

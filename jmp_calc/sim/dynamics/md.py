@@ -15,6 +15,7 @@ from jmp_calc.sim.dynamics.checkpoint import load_checkpoint
 from jmp_calc.sim.dynamics.constraints import has_center_fixed
 from jmp_calc.sim.dynamics.files import MDFiles, frame_from
 from jmp_calc.sim.dynamics.guard import Guard
+from jmp_calc.sim.dynamics.held import has_spread
 from jmp_calc.sim.dynamics.motion import Motion
 from jmp_calc.sim.dynamics.observables import Observables
 from jmp_calc.sim.dynamics.recorder import (
@@ -128,6 +129,7 @@ def run_md(
     if record is not None and record.trajectory_format == "h5md":
         require_h5py()
     record, watch = record or RecordSettings(), watch or WatchSettings()
+    _check_spread(atoms, watch)
     files = MDFiles.under(out, stem, record.trajectory_format)
     weights = (provenance or {}).get("model", {}).get("weights_sha256")
     resumed = None
@@ -199,6 +201,15 @@ def _check(atoms: Atoms) -> None:
         raise UnsupportedSystemError("the structure has no atoms; give one with atoms")
     if atoms.calc is None:
         raise ArgumentError("atoms has no calculator; set atoms.calc before run_md")
+
+
+def _check_spread(atoms: Atoms, watch: WatchSettings) -> None:
+    if watch.max_force_spread_eV_per_A is not None and not has_spread(atoms.calc):
+        raise ArgumentError(
+            "max_force_spread_eV_per_A is "
+            f"{watch.max_force_spread_eV_per_A:g}, but the calculator has no spread of "
+            "forces; give two models or more (--committee), or leave it out"
+        )
 
 
 def _describe(atoms: Atoms, motion: Motion) -> dict[str, Any]:

@@ -72,6 +72,8 @@ class Snapshot:
     """Results and what they were computed for; see :class:`held.Held`."""
     random: Mapping[str, Any]
     """State of the random numbers, as numpy's bit generators tell it."""
+    force_spread: float | None = None
+    """Largest spread of a force, eV/angstrom; see :attr:`held.Held.force_spread`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,6 +168,7 @@ class Meter:
             integrator=capture(self._dynamics),
             computed=atoms.calc.capture(),
             random=dict(self._rng.bit_generator.state),
+            force_spread=atoms.calc.force_spread,
         )
 
     def _cell_observables(self) -> dict[str, float]:

@@ -157,6 +157,9 @@ class WatchSettings:
     max_bond_stretch: float | None = None
     """Stop as unstable if a bond of the input becomes longer than this factor times its
     length there; 1.5 is usual. By default bonds are watched but may break."""
+    max_force_spread_eV_per_A: float | None = None
+    """Stop as unstable if the models of a committee (--committee) spread by more about
+    the force on any atom, eV/angstrom: they have left what they know."""
     max_minutes: float | None = None
     """Stop after this time, minutes, with a checkpoint for --resume."""
 
@@ -164,6 +167,8 @@ class WatchSettings:
         """Check every number once."""
         for name in ("max_temperature_K", "max_energy_change_eV_per_atom"):
             require(name, getattr(self, name), lambda x: x > 0, "above 0")
+        spread = self.max_force_spread_eV_per_A
+        require("max_force_spread_eV_per_A", spread, lambda x: x > 0, "above 0")
         require("max_minutes", self.max_minutes, lambda x: x > 0, "above 0")
         require("max_bond_stretch", self.max_bond_stretch, lambda x: x > 1, "above 1")
 

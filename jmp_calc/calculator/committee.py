@@ -1,0 +1,234 @@
+"""Committee: the mean of several models, and how far they are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from jaxtyping import Float
+
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+
+MEANS = ("energy", "free_energy", "forces", "stress")
+"""What the models are averaged over."""
+SPREADS = ("energy_std", "forces_std")
+"""What tells how far they are apart."""
+
+
+class Committee(Calculator):
+    """Mean of several models as an ASE calculator, with the spread between them.
+
+    ``results`` have ``energy_std`` (eV) and ``forces_std`` (eV/angstrom, for each
+    component, atoms x 3) next to ``energy`` and ``forces``: sample standard deviations,
+    with one degree of freedom taken by the mean. The mean of gradient forces is the
+    gradient of the mean energy.
+
+    The spread shows where models that learned from the same data disagree. It is no
+    error bar: what all of them get wrong alike does not show.
+
+    Args:
+        members: ASE calculators, two or more, such as ``JMPCalculator``; of one level
+            of theory.
+
+    Raises:
+        ArgumentError: If there are fewer than two.
+
+    Source:
+        Schran, Brezina and Marsalek, J. Chem. Phys. 153, 104105 (2020), section II.
+    """
+
+    implemented_properties = [*MEANS, *SPREADS]  # noqa: RUF012 (ASE's)
+
+    def __init__(self, members: Sequence[Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # ASE
+        if len(members) < 2:
+            raise ArgumentError(
+                f"a committee of {len(members)} has no spread; give two models or more"
+            )
+        self.members = tuple(members)
+        self._agreed: set[tuple[bytes, bytes]] = set()
+
+    @property
+    def force_spread(self) -> float:
+        """Largest spread of the force on an atom in the last calculation.
+
+        The length of the three standard deviations of an atom's force, eV/angstrom.
+        """
+        return largest_spread(self.results["forces_std"])
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute mean and spread into ``results``; called by ASE.
+
+        Energy, forces and their spread are always computed, the stress where asked for.
+
+        Args:
+            atoms: The structure; None: the last one.
+            properties: Names of ``implemented_properties``.
+            system_changes: What has changed; not used.
+
+        Raises:
+            UnsupportedSystemError: If a model cannot be used for the structure, or the
+                models are of different levels of theory.
+        """
+        super().calculate(  # type: ignore[no-untyped-call]  # ASE
+            atoms, list(properties), list(system_changes)
+        )
+        assert self.atoms is not None
+        self._check_agreement(self.atoms)
+        # what gives the others as well comes first
+        names = ["stress"] if "stress" in properties else []
+        names += ["forces", "energy"]
+        found = [
+            {name: member.get_property(name, self.atoms) for name in names}
+            for member in self.members
+        ]
+        self.results = combined(found, names)
+
+    def evaluate(
+        self,
+        list_of_atoms: Iterable[Atoms],
+        properties: Sequence[str] = ("energy", "forces"),
+    ) -> list[dict[str, Any]]:
+        """Compute many structures, each model a batch at a time.
+
+        Args:
+            list_of_atoms: Structures, of any kinds; any iterable.
+            properties: Names of ``implemented_properties``.
+
+        Returns:
+            One dictionary per structure with the properties and the spreads, and what
+            the first model tells besides (such as the name of its ``head``).
+
+        Raises:
+            ArgumentError: If there is no list of structures.
+            UnsupportedSystemError: As for :meth:`calculate`.
+        """
+        if isinstance(list_of_atoms, Atoms):
+            raise ArgumentError(
+                "evaluate takes a list of structures and was given one; put it into a "
+                "list: evaluate([atoms])"
+            )
+        frames = list(list_of_atoms)
+        for atoms in frames:
+            self._check_agreement(atoms)
+        names = list(
+            dict.fromkeys(
+                ["energy", "forces", *(name for name in properties if name in MEANS)]
+            )
+        )
+        names = [name for name in names if name != "free_energy"]
+        of_member = [_evaluated(member, frames, names) for member in self.members]
+        results = []
+        for found in zip(*of_member, strict=True):
+            rest = {key: found[0][key] for key in found[0] if key not in MEANS}
+            if "is_conservative" in rest:
+                rest["is_conservative"] = all(one["is_conservative"] for one in found)
+            results.append({**rest, **combined(found, names)})
+        return results
+
+    def describe(self, atoms: Atoms) -> dict[str, Any]:
+        """Return what a structure is computed with, as ``JMPCalculator.describe``.
+
+        Args:
+            atoms: The structure.
+
+        Returns:
+            The facts of the first model, with those that concern all: ``model`` and
+            ``weights_sha256`` joined, ``is_conservative`` if all are, and ``notes``.
+
+        Raises:
+            UnsupportedSystemError: If a model cannot be used for the structure, or the
+                models are of different levels of theory or kinds of forces.
+        """
+        told = [member.describe(atoms) for member in self.members]
+        for key, what in _ALIKE.items():
+            kinds = list(dict.fromkeys(str(one[key]) for one in told))
+            if len(kinds) > 1:
+                raise UnsupportedSystemError(
+                    f"the models of a committee must agree in {what}, and these have "
+                    f"{', '.join(kinds)}; name the head, or leave a model out"
+                )
+        caps = [one["neighbor_cap"] for one in told if one.get("neighbor_cap")]
+        spread = (
+            f"mean of {len(told)} models; the spread between them is no error bar: "
+            "what all get wrong alike does not show"
+        )
+        notes = [spread, *(note for one in told for note in one["notes"])]
+        return {
+            **told[0],
+            "model": " + ".join(Path(one["model"]).name for one in told),
+            "is_conservative": all(one["is_conservative"] for one in told),
+            "neighbor_cap": caps[0] if caps else None,
+            "weights_sha256": "+".join(str(one["weights_sha256"]) for one in told),
+            "notes": list(dict.fromkeys(notes)),
+        }
+
+    def set_atoms(self, atoms: Atoms) -> None:
+        """Let each model forget earlier structures; called by ``atoms.calc =``.
+
+        Args:
+            atoms: The structure that the calculator is attached to.
+        """
+        for member in self.members:
+            if hasattr(member, "set_atoms"):
+                member.set_atoms(atoms)
+
+    def _check_agreement(self, atoms: Atoms) -> None:
+        """Check once per composition that the models mean the same energy."""
+        kind = (atoms.numbers.tobytes(), atoms.pbc.tobytes())
+        if kind in self._agreed:
+            return
+        if all(hasattr(member, "describe") for member in self.members):
+            self.describe(atoms)
+        self._agreed.add(kind)
+
+
+_ALIKE = {"level_of_theory": "level of theory", "forces": "kind of forces"}
+
+
+def _evaluated(
+    member: Any, frames: Sequence[Atoms], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    if hasattr(member, "evaluate"):
+        found: list[dict[str, Any]] = member.evaluate(frames, names)
+        return found
+    order = sorted(names, key=("stress", "forces", "energy").index)
+    return [
+        {name: member.get_property(name, atoms) for name in order} for atoms in frames
+    ]
+
+
+def combined(found: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Return means and spreads of what models say about one structure.
+
+    Args:
+        found: Results of each model; energy and forces among them.
+        names: ASE's names of what to average.
+    """
+    stacked = {name: np.array([one[name] for one in found]) for name in names}
+    results: dict[str, Any] = {
+        name: values.mean(axis=0) for name, values in stacked.items()
+    }
+    results["energy"] = float(results["energy"])
+    results["free_energy"] = results["energy"]
+    results["energy_std"] = float(stacked["energy"].std(ddof=1))
+    results["forces_std"] = stacked["forces"].std(axis=0, ddof=1)
+    return results
+
+
+def largest_spread(forces_std: Float[np.ndarray, "atoms 3"]) -> float:
+    """Return the largest spread of the force on an atom, eV/angstrom.
+
+    Args:
+        forces_std: Standard deviation of each component, eV/angstrom.
+    """
+    return float(np.linalg.norm(forces_std, axis=1).max(initial=0.0))

@@ -1,0 +1,94 @@
+"""Committees on the command line: averages, and a run that stops where they part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.io import read, write
+
+from jmp_calc.calculator.committee import Committee
+from jmp_calc.cli import main
+from toys.runs import error_line, run
+
+
+class ScaledEMT(EMT):
+    """EMT with forces that are too large by one percent."""
+
+    def calculate(self, *args):
+        super().calculate(*args)
+        self.results["forces"] = 1.01 * self.results["forces"]
+
+
+@pytest.fixture
+def parting(monkeypatch):
+    def build(options):
+        return Committee([EMT(), ScaledEMT()])
+
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", build)
+    monkeypatch.setattr("jmp_calc.cli.job.describe", lambda *_: {**ABOUT, "notes": []})
+
+
+ABOUT = {
+    "model": "a + b",
+    "head": "toy",
+    "level_of_theory": "effective medium theory",
+    "forces": "gradient",
+    "is_conservative": True,
+    "weights_sha256": "0" * 64,
+    "licence": None,
+}
+
+
+def test_a_run_stops_where_the_models_part(parting, slab, capsys):
+    words = (slab, "--max-force-spread", 0.02, "--temperature-K", 3000)
+    assert run(*words, "--steps", 400, "--out", "here") == 4
+    error = capsys.readouterr().err
+    assert "more than max_force_spread_eV_per_A = 0.02" in error
+    summary = yaml.safe_load(Path("here/slab-summary.yml").read_text())
+    assert summary["status"] == "unstable"
+    assert read("here/slab-traj.traj").info["step"] == summary["results"]["steps"]
+
+
+def test_a_run_below_the_threshold_completes(parting, slab):
+    words = (slab, "--max-force-spread", 50, "--steps", 5, "--out", "here")
+    assert run(*words) == 0
+    assert (
+        run(slab, "--max-force-spread", 50, "--steps", 9, "--out", "here", "--resume")
+        == 0
+    )
+
+
+def test_a_threshold_needs_a_committee(slab, capsys):
+    words = (slab, "--calculator", "emt", "--max-force-spread", 0.1)
+    assert run(*words) == 2
+    assert "has no spread of forces; give two models or more" in error_line(capsys)
+
+
+def test_a_threshold_is_above_zero(slab, capsys):
+    assert run(slab, "--max-force-spread", 0) == 2
+    assert "max_force_spread_eV_per_A is 0" in error_line(capsys)
+
+
+def test_a_committee_excludes_another_calculator(slab, capsys):
+    assert run(slab, "--calculator", "emt", "--committee", "jmp-nano") == 2
+    assert "leave one out" in error_line(capsys)
+
+
+def test_two_models_are_named_in_the_summary(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write("water.xyz", molecule("H2O"))
+    words = ["energy", "water.xyz", "--committee", "jmp-nano", "--out", "here"]
+    assert main(words) == 0
+    (path,) = Path("here").glob("*summary.yml")
+    summary = yaml.safe_load(path.read_text())
+    assert summary["model"]["model"] == "jmp-nano + jmp-nano"
+
+
+def test_check_takes_one_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "jmp-nano", "--committee", "jmp-nano"]) == 2
+    assert "check each model on its own" in error_line(capsys)

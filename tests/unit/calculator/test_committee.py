@@ -1,0 +1,125 @@
+"""Committees: mean and spread of several calculators, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+
+from jmp_calc.calculator import JMPCalculator
+from jmp_calc.calculator.committee import Committee, largest_spread
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.sim.evaluation import evaluate_in_chunks
+
+EPSILONS = (0.1, 0.2, 0.6)
+MEAN = 0.3
+STD = np.sqrt((0.2**2 + 0.1**2 + 0.3**2) / 2)
+
+
+@pytest.fixture
+def argon():
+    atoms = bulk("Ar", a=5.2, cubic=True)
+    atoms.rattle(0.1, seed=3)
+    return atoms
+
+
+def lennard_jones(epsilon):
+    return LennardJones(sigma=3.4, epsilon=epsilon, rc=6.0, smooth=True)
+
+
+@pytest.fixture
+def committee():
+    return Committee([lennard_jones(epsilon) for epsilon in EPSILONS])
+
+
+def test_mean_and_spread_of_scaled_potentials_are_those_of_the_scales(argon, committee):
+    # every property is proportional to epsilon
+    unit = lennard_jones(1.0)
+    argon.calc = committee
+    forces, stress = argon.get_forces(), argon.get_stress()
+    np.testing.assert_allclose(forces, MEAN * unit.get_property("forces", argon))
+    np.testing.assert_allclose(stress, MEAN * unit.get_property("stress", argon))
+    energy = unit.get_property("energy", argon)
+    assert argon.get_potential_energy() == pytest.approx(MEAN * energy)
+    assert committee.results["energy_std"] == pytest.approx(STD * abs(energy))
+    spread = STD * np.abs(unit.get_property("forces", argon))
+    np.testing.assert_allclose(committee.results["forces_std"], spread)
+    assert committee.force_spread == pytest.approx(np.linalg.norm(spread, axis=1).max())
+
+
+def test_equal_members_have_no_spread(argon):
+    argon.calc = Committee([lennard_jones(0.1), lennard_jones(0.1)])
+    argon.get_forces()
+    assert argon.calc.force_spread == 0.0
+
+
+def test_mean_forces_are_the_gradient_of_the_mean_energy(argon, committee):
+    argon.calc = committee
+    force, step = argon.get_forces()[1, 2], 1e-4
+    energies = []
+    for sign in (1, -1):
+        moved = argon.copy()
+        moved.positions[1, 2] += sign * step
+        energies.append(committee.get_property("energy", moved))
+    slope = (energies[0] - energies[1]) / (2 * step)
+    # the error of central differences is of the order of step squared
+    assert -slope == pytest.approx(force, abs=1e-5)
+
+
+def test_many_structures_at_once_give_what_each_gives(argon, committee):
+    frames = [argon, argon.copy()]
+    frames[1].rattle(0.2, seed=1)
+    found = list(evaluate_in_chunks(committee, frames, ("energy", "forces", "stress")))
+    for atoms, results in zip(frames, found, strict=True):
+        for name in ("energy", "forces", "stress", "energy_std", "forces_std"):
+            single = committee.get_property(name, atoms)
+            np.testing.assert_allclose(results[name], single)
+
+
+def test_models_are_averaged_and_described_together():
+    atoms = molecule("CH3CH2OH")
+    one, two = JMPCalculator("jmp-nano"), JMPCalculator("jmp-nano")
+    committee = Committee([one, two])
+    atoms.calc = committee
+    alone = one.get_property("forces", atoms)
+    np.testing.assert_allclose(atoms.get_forces(), alone, atol=1e-6)
+    assert committee.force_spread < 1e-6
+    about = committee.describe(atoms)
+    assert about["model"] == "jmp-nano + jmp-nano"
+    assert about["is_conservative"]
+    assert "no error bar" in about["notes"][0]
+    assert committee.evaluate([atoms])[0]["head"] == about["head"]
+
+
+def test_levels_of_theory_are_not_mixed(argon):
+    class Told(EMT):
+        def __init__(self, level):
+            super().__init__()
+            self.level = level
+
+        def describe(self, atoms):
+            return {"level_of_theory": self.level, "forces": "gradient"}
+
+    committee = Committee([Told("PBE"), Told("RPBE")])
+    match = "must agree in level of theory, and these have PBE, RPBE"
+    with pytest.raises(UnsupportedSystemError, match=match):
+        committee.get_property("energy", bulk("Cu"))
+    with pytest.raises(UnsupportedSystemError, match=match):
+        committee.evaluate([bulk("Cu")])
+
+
+def test_one_member_is_no_committee():
+    with pytest.raises(ArgumentError, match="committee of 1 has no spread"):
+        Committee([EMT()])
+
+
+def test_one_structure_is_no_list(argon, committee):
+    with pytest.raises(ArgumentError, match="list of structures"):
+        committee.evaluate(argon)
+
+
+def test_the_largest_spread_is_that_of_the_worst_atom():
+    spread = np.array([[0.1, 0.0, 0.0], [0.3, 0.4, 0.0]])
+    assert largest_spread(spread) == pytest.approx(0.5)
