@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,17 @@ from jmp_calc.cli.job import (
 from jmp_calc.cli.options import ModelOptions, OutputOptions
 from jmp_calc.cli.structures import Structure
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.files import file_hash
 from jmp_calc.pictures import require_matplotlib
 from jmp_calc.sim.output import save_summary, versions
 from jmp_calc.sim.record import save_table
 
 SHOWN = 20
 """Structures with problems that are listed on the screen; the table has all."""
+
+
+WEIGHTS = ("model", "committee")
+"""Options of a model that name weights files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,9 +147,12 @@ class Campaign:
 
     def _identity(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """Return what all results depend on."""
-        model = asdict(self.model)
-        for name in ("device", "offline"):
-            del model[name]
+        model = {
+            # weights count with their content, wherever they are
+            name: _each(value, _hash_of_file) if name in WEIGHTS else value
+            for name, value in asdict(self.model).items()
+            if name not in ("device", "offline")
+        }
         if about["weights_sha256"] is not None:
             # the same weights may have several names
             model["model"] = about["weights_sha256"]
@@ -171,12 +179,14 @@ class Campaign:
     ) -> Tally:
         if not missing:
             return Tally()
-        path = Path(self.model.model)
-        model = self.model
-        if path.exists():
-            model = replace(model, model=str(path.resolve()))
+        # workers have other working folders
+        absolute: dict[str, Any] = {
+            name: _each(value, _absolute)
+            for name, value in asdict(self.model).items()
+            if name in WEIGHTS
+        }
         plan = WorkerPlan(
-            model=model,
+            model=replace(self.model, **absolute),
             weights_sha256=about["weights_sha256"],
             work=self.work,
             seen=ledger.identity,
@@ -325,3 +335,18 @@ class Campaign:
         codes = {row["exit_code"] for row in rows}
         # an input error tells more than an iteration without success
         return EXIT_USAGE if EXIT_USAGE in codes else max(codes)
+
+
+def _each(value: Any, change: Callable[[str], str]) -> Any:
+    """Change a name, or each of several."""
+    if isinstance(value, str):
+        return change(value)
+    return tuple(map(change, value))
+
+
+def _hash_of_file(name: str) -> str:
+    return file_hash(Path(name)) if Path(name).is_file() else name
+
+
+def _absolute(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).exists() else name
