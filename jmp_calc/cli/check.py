@@ -155,10 +155,10 @@ def _split(
 def _subjects(
     structures: Sequence[Structure], model: ModelOptions, *, is_quick: bool
 ) -> list[Subject]:
-    if model.committee:
+    if model.committee or model.d3 is not None:
         raise ArgumentError(
-            "check looks into one model and was given a committee; check each model on "
-            "its own, without --committee"
+            "check looks into one model and was given a sum or mean; check each model "
+            "on its own, without --committee and --d3"
         )
     calculator = build_calculator(model)
     given = {structure.name: structure.atoms for structure in structures}

@@ -166,7 +166,7 @@ def build_calculator(options: ModelOptions) -> Any:
         return CalculatorChoice(name=options.calculator, options={}).build()
     from jmp_calc.calculator import JMPCalculator
 
-    members = [
+    members: list[Any] = [
         JMPCalculator(
             model,
             head=options.head,
@@ -178,6 +178,10 @@ def build_calculator(options: ModelOptions) -> Any:
         )
         for model in (options.model, *options.committee)
     ]
+    if options.d3 is not None:
+        from jmp_calc.calculator.dispersion import Dispersed
+
+        members = [Dispersed(member, options.d3) for member in members]
     if len(members) == 1:
         return members[0]
     from jmp_calc.calculator.committee import Committee

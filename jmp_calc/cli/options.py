@@ -67,12 +67,20 @@ class ModelOptions:
     """Fail rather than download weights."""
     calculator: str | None = None
     """Another ASE calculator in place of a model: emt, tblite or module:function."""
+    d3: str | None = None
+    """Add D3(BJ) dispersion with the parameters of this functional, such as pbe; it
+    should be the one that the model was trained on."""
     committee: tuple[str, ...] = ()
     """A further model to average with, by name or path; may be repeated. The spread
     between the models is computed too."""
 
     def __post_init__(self) -> None:
         """Check that options do not exclude each other."""
+        if self.d3 is not None and self.calculator is not None:
+            raise ArgumentError(
+                f"--d3 {self.d3} is for models, whose level of theory is known, and "
+                f"not for --calculator {self.calculator}; leave one out"
+            )
         if self.committee and self.calculator is not None:
             raise ArgumentError(
                 f"--committee averages models, and --calculator {self.calculator} is "

@@ -91,4 +91,9 @@ def test_two_models_are_named_in_the_summary(tmp_path, monkeypatch, capsys):
 def test_check_takes_one_model(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["check", "jmp-nano", "--committee", "jmp-nano"]) == 2
-    assert "check each model on its own" in error_line(capsys)
+    assert "check each model on its own, without" in error_line(capsys)
+
+
+def test_dispersion_excludes_another_calculator(slab, capsys):
+    assert run(slab, "--calculator", "emt", "--d3", "pbe") == 2
+    assert "--d3 pbe is for models" in error_line(capsys)
