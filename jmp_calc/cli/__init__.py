@@ -53,6 +53,7 @@ VERBS: Verbs = {
         "A report on trajectories.",
     ),
     "check": ("jmp_calc.cli.check:check", "Is a model safe for dynamics?"),
+    "serve": ("jmp_calc.cli.serve:serve", "Compute for i-PI and others (socket)."),
     "models": ("jmp_calc.cli.models:models", "List, download and check weights."),
 }
 """Verb -> where its command is (module:function), and its line in the help."""
