@@ -19,7 +19,7 @@ PICTURES = (
     "dipeptide/dipeptide-phi.png",
     "silicon/silicon-bands.png",
 )
-COLORS = 32
+COLORS = 128
 """Enough for a few curves and their smooth edges."""
 WIDTH = 800
 """Pixels."""

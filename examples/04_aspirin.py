@@ -35,6 +35,7 @@ analysis = run_analysis(
     # the first fifth of the run is still on its way to 500 K
     AnalysisSettings(
         only=("structure",),
+        pairs=("C-C", "C-H"),
         reference=reference,
         equilibration_ps=0.2 * settings.duration_ps,
     ),

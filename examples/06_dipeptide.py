@@ -37,7 +37,7 @@ if vibrations.thermochemistry is not None:
 # phi of the backbone, C-N-CA-C; all points are computed in one call
 scan = run_scan(
     vibrations.atoms,
-    ScanSettings(atoms="1,3,4,6", points=25),
+    ScanSettings(atoms="1,3,4,6", start=-180.0, stop=180.0, points=25),
     calculator=calculator,
     out=out,
     stem="dipeptide-phi",
@@ -45,4 +45,4 @@ scan = run_scan(
 )
 plot_scan(scan, out / "dipeptide-phi.png", title="phi of alanine dipeptide, rigid")
 for value, energy in zip(scan.values, scan.relative_eV, strict=True):
-    print(f"phi {value % 360:4.0f} deg  {1000 * energy:7.0f} meV")
+    print(f"phi {value:5.0f} deg  {1000 * energy:7.0f} meV")
