@@ -1,9 +1,9 @@
 """Liquid water, which jmp-nano does NOT hold: how a run shows that a model fails.
 
-No head of jmp-nano has seen a liquid. Within 0.1 ps at 300 K oxygen atoms of different
-molecules are 1.5 Å apart and the temperature has risen by 100 K. The watch over bonds
-says nothing until then: the bonds of the input keep their length while new ones form.
-It ends a run in which they break; distances between molecules need a look of their own.
+No head of jmp-nano has seen a liquid. At 300 K oxygen atoms of different molecules are
+below 2.3 Å after 0.07 ps; after 0.1 ps they are bonded, O-H bonds break, and the watch
+over bonds ends the run. It comes late: distances between molecules show it earlier. Use
+both with every model that is new to you, and weights fine-tuned on water for water.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jmp_calc.sim.dynamics.md import (
     run_md,
 )
 
-steps = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 400
 out = sys.argv[2] if len(sys.argv) > 2 else "runs/water"
 
 atoms = read(Path(__file__).with_name("water_box.xyz"))
