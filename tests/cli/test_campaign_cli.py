@@ -129,7 +129,8 @@ def test_changed_settings_and_structures_are_refused_or_redone(pools, capsys):
     frames[4].rattle(0.01, seed=9)
     write("many.xyz", frames)
     assert campaign("relax", *words) == 2
-    assert "many.xyz (or a setting) has changed since many-4 was computed" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "many.xyz (or a setting) has changed since many-4 was computed" in error
     assert campaign("relax", *words, "--overwrite") == 0
     assert pools.seen == ["many-4"]
 
