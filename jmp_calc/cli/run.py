@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +40,7 @@ from jmp_calc.errors import ArgumentError
 from jmp_calc.pictures import require_matplotlib
 from jmp_calc.sim.dynamics.checkpoint import load_checkpoint
 from jmp_calc.sim.dynamics.ensembles import ENSEMBLES, find_ensemble
-from jmp_calc.sim.dynamics.files import MDFiles
+from jmp_calc.sim.dynamics.files import MDFiles, is_running
 from jmp_calc.sim.dynamics.md import MDResult, run_md
 from jmp_calc.sim.dynamics.observables import Observables
 from jmp_calc.sim.dynamics.picture import plot_md
@@ -63,7 +63,7 @@ EXIT_OF_STATUS = {
 XYZ_CONSTRAINTS = {"FixAtoms", "FixCartesian"}
 """Constraints that extended XYZ can hold."""
 
-S = TypeVar("S", MDSettings, RecordSettings)
+S = TypeVar("S", MDSettings, RecordSettings, WatchSettings)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +86,29 @@ class Asked:
         """
         return MDFiles.under(folder, structure.name, self.record.trajectory_format)
 
+    def has_checkpoint(self, folder: Path, structure: Structure) -> bool:
+        """Return whether there is something to go on with.
+
+        Args:
+            folder: Folder of the results.
+            structure: One of the input.
+        """
+        return self.files(folder, structure).checkpoint.exists()
+
+    def of_first_checkpoint(
+        self, folder: Path, structures: Sequence[Structure]
+    ) -> Asked:
+        """Return the same with the settings of the first run that has a checkpoint.
+
+        Args:
+            folder: Folder of the results.
+            structures: The input.
+        """
+        for structure in structures:
+            if self.has_checkpoint(folder, structure):
+                return self.filled_from(self.files(folder, structure).checkpoint)
+        return self
+
     def filled_from(self, checkpoint: Path) -> Asked:
         """Return the same with the settings of a run where the user gives none.
 
@@ -97,6 +120,8 @@ class Asked:
             self,
             settings=_filled(self.settings, before.settings),
             record=_filled(self.record, before.record),
+            # the time that a run may take is that of each call
+            watch=_filled(self.watch, {**before.watch, "max_minutes": None}),
         )
 
 
@@ -213,10 +238,12 @@ def run(
             for path in astuple(asked.files(folder, structure))
         ],
     ) as job:
+        # a call that was stopped had not begun all; those begin with its settings
+        begun = asked.of_first_checkpoint(job.folder, structures) if resume else asked
         for structure in structures:
             status = _run_one(
                 structure,
-                asked,
+                begun if not asked.has_checkpoint(job.folder, structure) else asked,
                 output,
                 job,
                 resume=resume,
@@ -240,8 +267,11 @@ def _run_one(
     """Run one structure; return the status."""
     atoms = structure.atoms
     atoms.calc = job.calculator
-    checkpoint = asked.files(job.folder, structure).checkpoint
+    files = asked.files(job.folder, structure)
+    checkpoint = files.checkpoint
     is_resumed = resume and checkpoint.exists()
+    # killed before its first checkpoint: nothing to go on with, and nothing to keep
+    is_stillborn = resume and not is_resumed and is_running(files.summary)
     done = 0
     if is_resumed:
         asked = asked.filled_from(checkpoint)
@@ -265,7 +295,7 @@ def _run_one(
             watch=asked.watch,
             out=job.folder,
             stem=structure.name,
-            overwrite=output.overwrite,
+            overwrite=output.overwrite or is_stillborn,
             resume=is_resumed,
             provenance=job.provenance,
             progress=show,

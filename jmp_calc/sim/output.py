@@ -68,6 +68,23 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def sync_file(path: Path) -> None:
+    """Have a file on the disk, so that a power cut cannot shorten it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: If that fails.
+    """
+    with writing(path):
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 class LineFile:
     """A text file that grows by whole records only."""
 

@@ -138,3 +138,35 @@ def test_pressure_and_volume_are_logged_where_the_cell_moves(copper):
     assert Path("here/copper-md.png").is_file()
     frame = read("here/copper-traj.traj")
     assert frame.get_stress().shape == (6,)
+
+
+def test_inputs_not_yet_begun_begin_with_the_settings_of_the_others(copper):
+    write("second.xyz", bulk("Al", cubic=True))
+    assert start(copper, "--steps", 6, "--temperature-K", 600) == 0
+    words = ("--calculator", "emt", "--out", "here", "--resume")
+    assert run(copper, "second.xyz", *words) == 0
+    second = yaml.safe_load(Path("here/second-summary.yml").read_text())
+    assert second["settings"]["temperature_K"] == 600.0
+    assert second["results"]["steps"] == 6
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(copper, capsys):
+    Path("here").mkdir()
+    Path("here/copper-md.csv").touch()
+    assert start(copper, "--resume", "--steps", 5) == 2
+    assert "exists and would be replaced" in error_line(capsys)
+    Path("here/copper-summary.yml").write_text("status: running\n")
+    assert start(copper, "--resume", "--steps", 5) == 0
+
+
+def test_limits_are_kept_by_a_resume(copper):
+    start(copper, "--steps", 4, "--max-bond-stretch", "1.5")
+    start(copper, "--steps", 8, "--resume")
+    assert summary()["settings"]["max_bond_stretch"] == 1.5
+
+
+def test_the_format_of_the_trajectory_cannot_change(copper, capsys):
+    start(copper, "--steps", 4)
+    capsys.readouterr()
+    assert start(copper, "--resume", "--trajectory-format", "xyz") == 2
+    assert "is in the format 'traj' and 'xyz' is asked for" in error_line(capsys)

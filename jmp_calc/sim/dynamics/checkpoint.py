@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,7 +20,7 @@ from jaxtyping import Float
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.files import replacing
 from jmp_calc.sim.dynamics.observables import Observables
-from jmp_calc.sim.dynamics.settings import MDSettings
+from jmp_calc.sim.dynamics.settings import MDSettings, RecordSettings
 from jmp_calc.sim.output import writing
 
 FORMAT = "jmp-md checkpoint"
@@ -40,8 +39,12 @@ class Checkpoint:
     """The fields of :class:`MDSettings`."""
     record: Mapping[str, Any]
     """The fields of :class:`RecordSettings`."""
+    watch: Mapping[str, Any]
+    """The fields of :class:`WatchSettings`."""
     weights: str | None
     """Hash of the model's weights, if it has one."""
+    identity: Mapping[str, Any]
+    """What else must not change; see :func:`identity_of`."""
     observables: Observables
     """Scalars of the step."""
     initial_energy_eV: float
@@ -54,6 +57,8 @@ class Checkpoint:
     """Time that the run has taken so far, s."""
     n_frames: int
     """Frames in the trajectory by now."""
+    framed_step: int
+    """Step of the last of them; -1 if there is none."""
     trajectory_bytes: int
     """Size of the trajectory by now, if it is text."""
     log_bytes: int
@@ -79,11 +84,14 @@ class Checkpoint:
     computed: Mapping[str, np.ndarray]
     """Last results of the calculator, and what they were computed for."""
 
-    def check_input(self, atoms: Atoms, path: Path) -> None:
+    def check_input(
+        self, atoms: Atoms, identity: Mapping[str, Any], path: Path
+    ) -> None:
         """Check that a structure is the one that the run started from.
 
         Args:
             atoms: The input, read again.
+            identity: What else it is, from :func:`identity_of`.
             path: The checkpoint, for messages.
 
         Raises:
@@ -96,6 +104,17 @@ class Checkpoint:
             raise ArgumentError(
                 f"{path} was started from another structure than this input; give the "
                 "same input, or start a new run in another --out"
+            )
+
+        changed = [
+            f"{name} (was {value}, is {identity.get(name)})"
+            for name, value in self.identity.items()
+            if identity.get(name) != value
+        ]
+        if changed:
+            raise ArgumentError(
+                f"{path} belongs to a run with other {'; '.join(changed)}; give the "
+                "same input and calculator, or start a new run in another --out"
             )
 
     def check_settings(
@@ -140,6 +159,40 @@ class Checkpoint:
                 f"the run has done {done} steps, and {settings.n_steps} in total are "
                 "asked for; steps is the total: ask for more"
             )
+
+    def check_record(self, record: RecordSettings) -> None:
+        """Check that the trajectory goes on in its format.
+
+        Args:
+            record: Now asked for.
+
+        Raises:
+            ArgumentError: If it does not.
+        """
+        before = self.record["trajectory_format"]
+        if record.trajectory_format != before:
+            raise ArgumentError(
+                f"the trajectory of this run is in the format {before!r} and "
+                f"{record.trajectory_format!r} is asked for; leave the option out"
+            )
+
+
+def identity_of(atoms: Atoms, model: str | None) -> dict[str, Any]:
+    """Return what a resumed run must have in common with its beginning, as plain data.
+
+    Args:
+        atoms: The input of the run.
+        model: Name of a calculator that has no weights to compare.
+    """
+    found = {
+        "periodicity": atoms.pbc,
+        "cell": np.array(atoms.cell),
+        "masses": atoms.get_masses(),
+        "constraints": [constraint.todict() for constraint in atoms.constraints],
+        "calculator": model,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(found, default=_as_list))
+    return plain
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -198,11 +251,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         }
         observables = Observables(**header.pop("observables"))
         return Checkpoint(**header, **arrays, **groups, observables=observables)
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(
             f"there is no checkpoint {path}; give the --out of a run to resume it"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged archives raise nearly anything
         raise DataError(
             f"cannot read the checkpoint {path} ({type(error).__name__}: {error}); "
             "start a new run from the last frame of the trajectory"

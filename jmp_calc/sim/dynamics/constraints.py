@@ -18,6 +18,21 @@ from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 
 INTERNAL = (FixBondLengths, FixLinearTriatomic)
 """Constraints that leave a system free to move as a whole."""
+
+
+def is_internal(constraint: FixConstraint) -> bool:
+    """Return whether a constraint leaves a system free to move as a whole.
+
+    Args:
+        constraint: One of ``INTERNAL``, or a spring between two atoms; a spring to a
+            point or a plane is not.
+    """
+    if isinstance(constraint, Hookean):
+        # its description tells what the spring is tied to: an atom, a point or a plane
+        return isinstance(constraint.todict()["kwargs"]["a2"], (int, np.integer))
+    return isinstance(constraint, INTERNAL)
+
+
 _PROBE = 1e-4
 _TOLERANCE = 1e-2
 
@@ -31,7 +46,7 @@ def fix_center_of_mass(atoms: Atoms) -> None:
     lone atom stays free: without its centre of mass it would have no degree of freedom
     left.
     """
-    if len(atoms) > 1 and all(isinstance(c, INTERNAL) for c in atoms.constraints):
+    if len(atoms) > 1 and all(is_internal(c) for c in atoms.constraints):
         atoms.set_constraint([*atoms.constraints, FixCom()])
 
 
@@ -58,7 +73,7 @@ def check_constraints(atoms: Atoms) -> None:
     """
     names = ", ".join(type(c).__name__ for c in atoms.constraints)
     if has_center_fixed(atoms) and not all(
-        isinstance(c, (FixCom, *INTERNAL)) for c in atoms.constraints
+        isinstance(c, FixCom) or is_internal(c) for c in atoms.constraints
     ):
         raise ArgumentError(
             f"the input combines constraints {names}; FixCom next to fixed atoms is "

@@ -6,7 +6,9 @@ is removed or never becomes visible, and the summary is replaced in one step.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
@@ -14,8 +16,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import ulm
 from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
+from filelock import FileLock, Timeout
 
-from jmp_calc.errors import DataError
+from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.files import replacing
 from jmp_calc.sim.dynamics.observables import Observables, Snapshot
 from jmp_calc.sim.dynamics.settings import TRAJECTORY_FORMATS
@@ -76,6 +79,48 @@ class MDFiles:
         check_new(paths, overwrite=overwrite)
 
 
+def is_running(summary: Path) -> bool:
+    """Return whether a summary is that of a run that goes on, or was killed.
+
+    Args:
+        summary: Of the run.
+    """
+    try:
+        return summary.read_text(encoding="utf-8").startswith("status: running")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+@contextlib.contextmanager
+def alone(files: MDFiles) -> Iterator[None]:
+    """Refuse a second run that writes the same files; the folder is made if missing.
+
+    The system frees the lock however the process ends.
+
+    Args:
+        files: Where a run writes.
+
+    Raises:
+        ArgumentError: If another run is writing there.
+        DataError: If nothing can be written there.
+    """
+    path = files.summary.with_name(f".{files.summary.stem}.lock")
+    lock = FileLock(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ArgumentError(
+                f"another run is writing {files.summary.parent}; wait for it, or "
+                "choose another --out"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kept:
     """How much of the files of an earlier part of a run stays; the rest is redone."""
@@ -118,15 +163,24 @@ def read_observables(path: Path) -> list[Observables]:
 
     Args:
         path: Written by :class:`ObservableLog`.
+
+    Raises:
+        DataError: If it is damaged.
     """
-    with writing(path), path.open(encoding="utf-8", newline="") as lines:
-        return [
-            Observables(
-                step=int(row.pop("step")),
-                **{name: float(value) for name, value in row.items()},
-            )
-            for row in csv.DictReader(lines)
-        ]
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            return [
+                Observables(
+                    step=int(row.pop("step")),
+                    **{name: float(value) for name, value in row.items()},
+                )
+                for row in csv.DictReader(lines)
+            ]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"cannot read {path} ({error}); it was changed since the run stopped: "
+            "start a new run from the last frame"
+        ) from error
 
 
 class XYZTrajectory:

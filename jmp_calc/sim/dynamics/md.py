@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ import numpy as np
 from ase import Atoms
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
-from jmp_calc.sim.dynamics.checkpoint import load_checkpoint
+from jmp_calc.sim.dynamics.checkpoint import identity_of, load_checkpoint
 from jmp_calc.sim.dynamics.constraints import has_center_fixed
-from jmp_calc.sim.dynamics.files import MDFiles, frame_from
+from jmp_calc.sim.dynamics.files import MDFiles, alone, frame_from
 from jmp_calc.sim.dynamics.guard import Guard
 from jmp_calc.sim.dynamics.held import has_spread
 from jmp_calc.sim.dynamics.motion import Motion
@@ -129,57 +130,68 @@ def run_md(
     if record is not None and record.trajectory_format == "h5md":
         require_h5py()
     record, watch = record or RecordSettings(), watch or WatchSettings()
-    _check_spread(atoms, watch)
     files = MDFiles.under(out, stem, record.trajectory_format)
-    weights = (provenance or {}).get("model", {}).get("weights_sha256")
-    resumed = None
-    if resume:
-        resumed = load_checkpoint(files.checkpoint)
-        resumed.check_input(atoms, files.checkpoint)
-        resumed.check_settings(settings, weights, files.checkpoint)
-    else:
-        files.check(overwrite=overwrite)
-    motion = Motion.begin(atoms, settings, resumed)
-    first = motion.meter.read(motion.dynamics.nsteps)
-    row = first.observables
-    facts = RunFacts(
-        template=motion.template(atoms),
-        start=atoms,
-        settings=settings,
-        record=record,
-        degrees_of_freedom=motion.degrees_of_freedom,
-        weights=weights,
-        initial_energy_eV=row.potential_energy_eV
-        if resumed is None
-        else resumed.initial_energy_eV,
-        initial_K=row.temperature_K if resumed is None else resumed.initial_K,
-        has_new_velocities=motion.has_new_velocities,
-        head={
-            **(provenance or {}),
-            "settings": {**asdict(settings), **asdict(record), **asdict(watch)},
-            "system": _describe(atoms, motion),
-            "versions": versions(),
-        },
-    )
-    guard = Guard(
-        atoms,
-        settings,
-        watch,
-        initial_K=facts.initial_K,
-        initial_energy_eV=facts.initial_energy_eV,
-        degrees_of_freedom=motion.degrees_of_freedom,
-        bond_stride=record.log_stride,
-    )
-    if problem := guard.problem(first):
-        raise UnsupportedSystemError(f"the starting structure is unusable: {problem}")
-    with Recorder(files, facts, overwrite=overwrite, resumed=resumed) as recorder:
-        if resumed is None:
-            recorder.write(first)
+    model = (provenance or {}).get("model", {})
+    weights = model.get("weights_sha256")
+    identity = identity_of(atoms, model.get("model") if weights is None else None)
+    with contextlib.ExitStack() as held:
+        resumed = None
+        if resume:
+            if files.checkpoint.parent.is_dir():
+                held.enter_context(alone(files))
+            resumed = load_checkpoint(files.checkpoint)
+            resumed.check_input(atoms, identity, files.checkpoint)
+            resumed.check_settings(settings, weights, files.checkpoint)
+            resumed.check_record(record)
         else:
-            guard.bonds.largest_stretch = resumed.largest_stretch
-            recorder.go_on(first)
-        status, reason = _integrate(motion, guard, recorder, progress)
-        recorder.finish(status, reason)
+            files.check(overwrite=overwrite)
+        motion = Motion.begin(atoms, settings, resumed)
+        first = motion.meter.read(motion.dynamics.nsteps)
+        row = first.observables
+        facts = RunFacts(
+            template=motion.template(atoms),
+            start=atoms,
+            settings=settings,
+            record=record,
+            watch=watch,
+            identity=identity,
+            degrees_of_freedom=motion.degrees_of_freedom,
+            weights=weights,
+            initial_energy_eV=row.potential_energy_eV
+            if resumed is None
+            else resumed.initial_energy_eV,
+            initial_K=row.temperature_K if resumed is None else resumed.initial_K,
+            has_new_velocities=motion.has_new_velocities,
+            head={
+                **(provenance or {}),
+                "settings": {**asdict(settings), **asdict(record), **asdict(watch)},
+                "system": _describe(atoms, motion),
+                "versions": versions(),
+            },
+        )
+        guard = Guard(
+            atoms,
+            settings,
+            watch,
+            initial_K=facts.initial_K,
+            initial_energy_eV=facts.initial_energy_eV,
+            degrees_of_freedom=motion.degrees_of_freedom,
+            bond_stride=record.log_stride,
+        )
+        if problem := guard.problem(first):
+            raise UnsupportedSystemError(
+                f"the starting structure is unusable: {problem}"
+            )
+        if not resume:
+            held.enter_context(alone(files))
+        with Recorder(files, facts, overwrite=overwrite, resumed=resumed) as recorder:
+            if resumed is None:
+                recorder.write(first)
+            else:
+                guard.bonds.largest_stretch = resumed.largest_stretch
+                recorder.go_on(first)
+            status, reason = _integrate(motion, guard, recorder, progress)
+            recorder.finish(status, reason)
     return MDResult(
         status=status,
         reason=reason,

@@ -30,8 +30,8 @@ from jmp_calc.sim.dynamics.observables import (
     Statistics,
     summarize,
 )
-from jmp_calc.sim.dynamics.settings import MDSettings, RecordSettings
-from jmp_calc.sim.output import save_structure, save_summary, writing
+from jmp_calc.sim.dynamics.settings import MDSettings, RecordSettings, WatchSettings
+from jmp_calc.sim.output import save_structure, save_summary, sync_file, writing
 
 COMPLETED = "completed"
 """All steps were done."""
@@ -84,6 +84,10 @@ class RunFacts:
     """Physics."""
     record: RecordSettings
     """What to write, and how often."""
+    watch: WatchSettings
+    """When to stop early."""
+    identity: Mapping[str, Any]
+    """What a resumed run must have in common with this one."""
     degrees_of_freedom: int
     """Number that temperatures refer to."""
     weights: str | None
@@ -179,11 +183,17 @@ class Recorder:
         )
 
     def go_on(self, shot: Snapshot) -> None:
-        """Take in the step that a resumed run goes on from; it is written already."""
+        """Take in the step that a resumed run goes on from; mostly it is written."""
         self.last = shot
-        step = shot.observables.step
-        if step % self.facts.record.trajectory_stride == 0:
-            self._framed_step = step
+        assert self._resumed is not None
+        self._framed_step = self._resumed.framed_step
+        step, record = shot.observables.step, self.facts.record
+        # what a full disk or a signal kept from being written at the end
+        is_logged = bool(self.rows) and self.rows[-1].step == step
+        if step % record.log_stride == 0 and not is_logged:
+            self._write_row()
+        if step % record.trajectory_stride == 0 and self._framed_step != step:
+            self._write_frame()
 
     def write(self, shot: Snapshot) -> None:
         """Take in one good step; files get it if it is their turn."""
@@ -201,9 +211,13 @@ class Recorder:
         """Write the checkpoint of the last good step."""
         shot, facts = self.last, self.facts
         self._take_time()
+        for path in (self._files.observables, self._files.trajectory):
+            sync_file(path)
         checkpoint = Checkpoint(
             settings=asdict(facts.settings),
             record=asdict(facts.record),
+            watch=asdict(facts.watch),
+            identity=facts.identity,
             weights=facts.weights,
             observables=shot.observables,
             initial_energy_eV=facts.initial_energy_eV,
@@ -211,6 +225,7 @@ class Recorder:
             has_new_velocities=facts.has_new_velocities,
             wall_seconds=self.wall_seconds,
             n_frames=self._trajectory.n_frames,
+            framed_step=self._framed_step,
             trajectory_bytes=self._trajectory.n_bytes,
             log_bytes=self._log.n_bytes,
             largest_stretch=self.largest_stretch,

@@ -50,7 +50,7 @@ class MDSettings:
     hydrogen_mass_amu: float | None = None
     """Mass of hydrogen, amu; what is added is taken from the atom it is bonded to."""
     seed: int = 0
-    """Seed of the initial velocities and of the thermostat."""
+    """Seed of the initial velocities and of the thermostat, the same for each input."""
 
     def __post_init__(self) -> None:
         """Check every number and name once."""

@@ -48,7 +48,8 @@ GOOD = {
     "bonds": (FixBondLengths(BONDS), 21),
     "bonds and center": ([FixCom(), FixBondLengths(BONDS)], 21),
     "atoms and bonds": ([FixAtoms([8]), FixBondLengths(BONDS)], 21),
-    "spring": (Hookean(0, 1, rt=1.4, k=5.0), 27),
+    "spring": (Hookean(0, 1, rt=1.4, k=5.0), 24),
+    "spring to a point": (Hookean(0, (0.0, 0.0, 0.0), rt=1.4, k=5.0), 27),
 }
 
 

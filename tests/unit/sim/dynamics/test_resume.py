@@ -22,6 +22,7 @@ from ase.constraints import FixAtoms
 from ase.io import read
 
 from jmp_calc.errors import ArgumentError, DataError
+from jmp_calc.sim.dynamics import recorder
 from jmp_calc.sim.dynamics.checkpoint import GROUPS, load_checkpoint
 from jmp_calc.sim.dynamics.ensembles import ENSEMBLES
 from jmp_calc.sim.dynamics.md import (
@@ -313,3 +314,83 @@ def test_a_run_out_of_time_stops_and_can_go_on(tmp_path):
     assert result.status == "stopped"
     assert result.n_steps < 50
     assert run_md(copper(), settings, out=tmp_path, resume=True).n_steps == 50
+
+
+@pytest.mark.parametrize("kind", TRAJECTORY_FORMATS)
+def test_a_frame_that_was_not_written_at_the_end_comes_with_the_resume(
+    kind, tmp_path, monkeypatch
+):
+    record = RecordSettings(trajectory_format=kind, trajectory_stride=5, log_stride=5)
+    settings = settings_for("nvt", 20)
+
+    def stop(recorder):
+        # a disk that is full after the row of step 10
+        if recorder.last.observables.step == 10:
+            raise DataError("cannot write the frame")
+        write(recorder)
+
+    write = recorder.Recorder._write_frame
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.Recorder, "_write_frame", stop)
+        with pytest.raises(DataError, match="cannot write the frame"):
+            run_md(copper(), settings, record=record, out=tmp_path)
+    run_md(copper(), settings, record=record, out=tmp_path, resume=True)
+    trajectory = tmp_path / f"md-traj{TRAJECTORY_FORMATS[kind]}"
+    assert steps_of(trajectory) == [0, 5, 10, 15, 20]
+
+
+def test_two_runs_do_not_write_the_same_files(tmp_path):
+    settings = settings_for("nvt", 10)
+    run_md(copper(), settings, out=tmp_path)
+
+    def second(row):
+        for change in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(ArgumentError, match="another run is writing"):
+                run_md(copper(), settings, out=tmp_path, **change)
+
+    longer = settings_for("nvt", 12)
+    run_md(copper(), longer, out=tmp_path, resume=True, progress=second)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda atoms: atoms.set_masses([60.0] * 8), "other masses"),
+        (lambda atoms: atoms.set_pbc([True, True, False]), "other periodicity"),
+        (lambda atoms: atoms.set_constraint(FixAtoms([0])), "other constraints"),
+        (lambda atoms: atoms.set_cell(1.01 * atoms.cell), "other cell"),
+    ],
+)
+def test_a_resume_of_another_system_is_refused(change, text, tmp_path):
+    settings = settings_for("nvt", 5)
+    run_md(copper(), settings, out=tmp_path)
+    other = copper()
+    change(other)
+    with pytest.raises(ArgumentError, match=text):
+        run_md(other, settings, out=tmp_path, resume=True)
+
+
+def test_a_resume_with_another_calculator_is_refused(tmp_path):
+    settings = settings_for("nvt", 5)
+    about = {"model": {"model": "emt", "weights_sha256": None}}
+    run_md(copper(), settings, out=tmp_path, provenance=about)
+    about = {"model": {"model": "lj", "weights_sha256": None}}
+    with pytest.raises(ArgumentError, match=r"other calculator \(was emt, is lj\)"):
+        run_md(copper(), settings, out=tmp_path, provenance=about, resume=True)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK", b"\x00" * 400])
+def test_any_damage_of_a_checkpoint_is_an_input_error(damage, tmp_path):
+    path = tmp_path / "md-checkpoint.npz"
+    path.write_bytes(damage)
+    with pytest.raises(DataError, match="cannot read the checkpoint"):
+        load_checkpoint(path)
+
+
+def test_a_damaged_table_is_an_input_error(tmp_path):
+    settings = settings_for("nvt", 20)
+    run_md(copper(), settings, out=tmp_path)
+    log = tmp_path / "md-md.csv"
+    log.write_text(log.read_text().replace("\n10,", "\nx0,"))
+    with pytest.raises(DataError, match=r"cannot read .*md-md.csv"):
+        run_md(copper(), settings, out=tmp_path, resume=True)
