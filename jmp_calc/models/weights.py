@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -143,11 +144,27 @@ def read_header(path: Path) -> dict[str, Any]:
             "that says which network and units it is for"
         )
     try:
+        _check_depth(metadata[METADATA_KEY])
         header = json.loads(metadata[METADATA_KEY], parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: the header is damaged: {error}") from error
     _check_header(path, header)
     return dict(header)
+
+
+def _check_depth(text: str) -> None:
+    # Python's own limit cannot be relied on: a package that raises it for the whole
+    # process (symfc does) makes deep nesting overflow the stack
+    depth = 0
+    for bracket in _BRACKETS.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(bracket.group(), 0)
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"it is nested more than {_MAX_DEPTH} levels deep")
+
+
+_MAX_DEPTH = 100
+# texts are matched as a whole, so that brackets in them do not count
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]')
 
 
 def specs_of(header: Mapping[str, Any]) -> tuple[ModelConfig, list[HeadSpec]]:

@@ -130,6 +130,7 @@ def run_md(
     if record is not None and record.trajectory_format == "h5md":
         require_h5py()
     record, watch = record or RecordSettings(), watch or WatchSettings()
+    _check_spread(atoms, watch)
     files = MDFiles.under(out, stem, record.trajectory_format)
     model = (provenance or {}).get("model", {})
     weights = model.get("weights_sha256")

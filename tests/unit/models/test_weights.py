@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -260,6 +261,18 @@ def test_a_damaged_header_is_refused(tmp_path: Path, text: str, message: str) ->
     save_file({"w": torch.zeros(2)}, path, {weights.METADATA_KEY: text})
     with pytest.raises(CheckpointError, match=message):
         read_header(path)
+
+
+def test_a_deep_header_is_refused_whatever_the_limit_of_the_process(tmp_path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_file({"w": torch.zeros(2)}, path, {weights.METADATA_KEY: "[" * 100_000})
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        with pytest.raises(CheckpointError, match="nested more than 100 levels"):
+            read_header(path)
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def test_a_newer_format_asks_for_an_upgrade(file: Path) -> None:
