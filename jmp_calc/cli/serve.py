@@ -21,7 +21,7 @@ from jmp_calc.cli.job import (
 from jmp_calc.cli.options import HintingCommand, ModelOptions, settings_options
 from jmp_calc.cli.structures import Structure, structures_argument
 from jmp_calc.errors import ArgumentError, DataError
-from jmp_calc.sim.dynamics.settings import require
+from jmp_calc.sim.requirements import require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ase import Atoms
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
+
+
+def require(
+    name: str, value: float | int | None, is_ok: Callable[[float], bool], rule: str
+) -> None:
+    """Check a number; None stands for a setting that is not given.
+
+    Args:
+        name: What the setting is called.
+        value: The number.
+        is_ok: Whether it is allowed; infinity and not-a-number never are.
+        rule: What is allowed, for the message.
+
+    Raises:
+        ArgumentError: If it is not.
+    """
+    if value is not None and not (math.isfinite(value) and is_ok(value)):
+        raise ArgumentError(f"{name} is {value}; it must be {rule}")
 
 
 def require_positive(settings: Any, *names: str) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from jmp_calc.errors import ArgumentError, did_you_mean
+from jmp_calc.sim.requirements import require
 
 TRAJECTORY_FORMATS: dict[str, str] = {"traj": ".traj", "xyz": ".xyz", "h5md": ".h5"}
 """Trajectory formats and their endings: ASE's own, extended XYZ (text), H5MD (HDF5)."""
@@ -186,21 +185,3 @@ class WatchSettings:
             return self.max_temperature_K
         factor = max(10.0, RARE_CHI_SQUARED / degrees_of_freedom)
         return max(factor * expected_K, TEMPERATURE_FLOOR_K)
-
-
-def require(
-    name: str, value: float | int | None, is_ok: Callable[[float], bool], rule: str
-) -> None:
-    """Check a number; None stands for a setting that is not given.
-
-    Args:
-        name: What the setting is called.
-        value: The number.
-        is_ok: Whether it is allowed; infinity and not-a-number never are.
-        rule: What is allowed, for the message.
-
-    Raises:
-        ArgumentError: If it is not.
-    """
-    if value is not None and not (math.isfinite(value) and is_ok(value)):
-        raise ArgumentError(f"{name} is {value}; it must be {rule}")

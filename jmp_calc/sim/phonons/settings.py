@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jmp_calc.errors import ArgumentError
+from jmp_calc.sim.requirements import require
 
 MOST_TEMPERATURES = 100_000
 """A table with more rows is a mistyped step."""
@@ -167,24 +166,6 @@ class ConvergenceSettings:
     def has_supercell(self) -> bool:
         """Whether the supercell is made larger."""
         return self.converge in ("supercell", "both")
-
-
-def require(
-    name: str, value: float | int, is_ok: Callable[[float], bool], rule: str
-) -> None:
-    """Check a number.
-
-    Args:
-        name: What the setting is called.
-        value: The number.
-        is_ok: Whether it is allowed; infinity and not-a-number never are.
-        rule: What is allowed, for the message.
-
-    Raises:
-        ArgumentError: If it is not.
-    """
-    if not (math.isfinite(value) and is_ok(value)):
-        raise ArgumentError(f"{name} is {value}; it must be {rule}")
 
 
 def _integers(name: str, text: str, counts: tuple[int, ...]) -> list[int]:
