@@ -38,7 +38,7 @@ from jmp_calc.cli.options import (
 from jmp_calc.cli.structures import Structure, structures_argument
 from jmp_calc.errors import ArgumentError
 from jmp_calc.pictures import require_matplotlib
-from jmp_calc.sim.dynamics.checkpoint import load_checkpoint
+from jmp_calc.sim.dynamics.checkpoint import Checkpoint, load_checkpoint
 from jmp_calc.sim.dynamics.ensembles import ENSEMBLES, find_ensemble
 from jmp_calc.sim.dynamics.files import MDFiles, is_running
 from jmp_calc.sim.dynamics.md import MDResult, run_md
@@ -106,16 +106,16 @@ class Asked:
         """
         for structure in structures:
             if self.has_checkpoint(folder, structure):
-                return self.filled_from(self.files(folder, structure).checkpoint)
+                path = self.files(folder, structure).checkpoint
+                return self.filled_from(load_checkpoint(path))
         return self
 
-    def filled_from(self, checkpoint: Path) -> Asked:
+    def filled_from(self, before: Checkpoint) -> Asked:
         """Return the same with the settings of a run where the user gives none.
 
         Args:
-            checkpoint: Of the run.
+            before: Where the run stands.
         """
-        before = load_checkpoint(checkpoint)
         return replace(
             self,
             settings=_filled(self.settings, before.settings),
@@ -274,8 +274,8 @@ def _run_one(
     is_stillborn = resume and not is_resumed and is_running(files.summary)
     done = 0
     if is_resumed:
-        asked = asked.filled_from(checkpoint)
-        done = load_checkpoint(checkpoint).observables.step
+        before = load_checkpoint(checkpoint)
+        asked, done = asked.filled_from(before), before.observables.step
     settings = asked.settings
     if not find_ensemble(settings).has_thermostat:
         allowed.check(job, settings.ensemble, atoms)
