@@ -54,7 +54,8 @@ def neb(
     INPUT... are two files with the end points, atoms in the same order; or one file and
     --frame ':' with the end points or a whole path, such as the -path.xyz of a band
     that is to go on. Writes energies along the path and steps (CSV; Å, eV, eV/Å), the
-    path and the saddle point (extended XYZ), and a YAML summary.
+    path and the saddle point (extended XYZ), and a YAML summary. A true saddle point
+    has one imaginary mode: jmp-md vibrations initial-saddle.xyz.
 
     Exit codes: 0 converged, 1 bug, 2 usage or input; with files written 3 not
     converged, 4 unstable (an image could not be computed any more), 130 interrupted.

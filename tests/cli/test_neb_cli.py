@@ -64,7 +64,7 @@ def test_two_end_points_give_table_path_saddle_steps_summary_and_picture(capsys)
         "initial-summary.yml",
     ]
     summary = yaml.safe_load((folder / "initial-summary.yml").read_text())
-    assert summary["results"]["images"] == 5
+    assert summary["results"]["images_with_ends"] == 5
     assert len(summary["inputs"]["files"]) == 2
     assert "eV forward," in capsys.readouterr().out
 

@@ -23,7 +23,7 @@ class BandStep:
     """The band after one evaluation."""
 
     step: int
-    """0 for the first path."""
+    """Geometries of the band before this one; the first path is 0."""
     is_climbing: bool
     """Whether the highest image climbs."""
     max_force_eV_per_A: float
@@ -73,16 +73,24 @@ class BatchedBand(NEB):
         forces: Float[np.ndarray, "coordinates 3"]
         forces = super().get_forces()  # type: ignore[no-untyped-call]  # ASE's
         if is_new or self.climb != self.steps[-1].is_climbing:
-            self._remember(forces)
+            self._remember(forces, is_new=is_new)
         return forces
 
-    def _remember(self, forces: Float[np.ndarray, "coordinates 3"]) -> None:
+    @property
+    def has_hill(self) -> bool:
+        """Whether an image between the ends lies above both of them."""
+        energies = [image.get_potential_energy() for image in self.last]
+        return max(energies[1:-1]) > max(energies[0], energies[-1])
+
+    def _remember(
+        self, forces: Float[np.ndarray, "coordinates 3"], *, is_new: bool
+    ) -> None:
         # whatever moves the images next, these keep their results
         self.last = [with_own_results(image) for image in self.images]
         energies = [image.get_potential_energy() for image in self.images]
         self.steps.append(
             BandStep(
-                step=len(self.steps),
+                step=self.steps[-1].step + is_new if self.steps else 0,
                 is_climbing=self.climb,
                 max_force_eV_per_A=float(np.linalg.norm(forces, axis=1).max()),
                 barrier_eV=float(max(energies) - energies[0]),

@@ -14,7 +14,7 @@ from ase.utils.forcecurve import ForceFit, fit_images
 
 from jmp_calc.errors import UnsupportedSystemError
 from jmp_calc.sim.neb.band import BandStep, BatchedBand, set_results
-from jmp_calc.sim.neb.ends import check_path, interpolated, joined
+from jmp_calc.sim.neb.ends import check_path, exchanged, interpolated, joined
 from jmp_calc.sim.neb.settings import NebSettings, neb_files
 from jmp_calc.sim.output import extxyz_text, save_structure, save_text
 from jmp_calc.sim.record import Record, save_table
@@ -172,6 +172,9 @@ def _first_path(
             [given[0], given[-1]], relaxation, calculator, names=names
         )
         is_converged = all(end.is_converged for end in ends)
+        for end in ends:
+            # the step of that relaxation says nothing of the path
+            end.atoms.info.pop("step", None)
         # a relaxed molecule may have turned
         given = joined([ends[0].atoms, *given[1:-1], ends[1].atoms])
     path = given
@@ -219,7 +222,8 @@ def _run_stages(
     left = settings.steps
     is_converged = False
     for climb, fmax in stages:
-        band.climb = climb
+        # on a slope without a top the highest image would climb without end
+        band.climb = climb and band.has_hill
         # a new one for each stage: what it learnt belongs to the other forces
         optimizer = OPTIMIZERS[settings.optimizer](band, logfile=None)
         for is_done in optimizer.irun(fmax=fmax, steps=left):
@@ -244,6 +248,13 @@ def _notes(images: Sequence[Atoms], settings: NebSettings) -> list[str]:
                 f"the {name} end point is not at rest: the largest force is "
                 f"{force:.3g} eV/Å; relax it (--relax-ends)"
             )
+    swapped = exchanged(images[0], images[-1])
+    if swapped:
+        names = ", ".join(f"{images[0].symbols[atom]}{atom}" for atom in swapped[:6])
+        notes.append(
+            f"{names}{', ...' if len(swapped) > 6 else ''} go to each other's places: "
+            "if that is not meant, put the atoms of both end points in the same order"
+        )
     energies = np.array([image.get_potential_energy() for image in images])
     top = int(np.argmax(energies))
     if top in (0, len(images) - 1):
@@ -297,7 +308,7 @@ def _results(result: NebResult) -> dict[str, Any]:
         "reaction_energy_eV": result.reaction_energy,
         "fitted_barrier_eV": result.fitted_barrier_eV,
         "saddle_image": result.saddle,
-        "images": len(result.path),
+        "images_with_ends": len(result.path),
         "steps": result.steps[-1].step,
         "max_force_eV_per_A": result.steps[-1].max_force_eV_per_A,
         "path_length_A": float(result.fit.path[-1]),

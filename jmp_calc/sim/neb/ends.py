@@ -8,8 +8,9 @@ import numpy as np
 from ase import Atoms
 from ase.build import minimize_rotation_and_translation
 from ase.constraints import FixAtoms
-from ase.geometry import find_mic
+from ase.geometry import find_mic, get_distances
 from ase.mep import NEB
+from scipy.optimize import linear_sum_assignment
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.neb.settings import NebSettings
@@ -17,6 +18,8 @@ from jmp_calc.sim.output import without_results
 
 SAME_A = 1e-3
 """Distance below which two places are the same, angstrom."""
+FAR_A = 0.5
+"""Atoms that move less do not take the place of another, angstrom."""
 
 
 def check_path(systems: Sequence[Atoms]) -> None:
@@ -111,6 +114,32 @@ def _check_moves(path: Sequence[Atoms]) -> None:
         raise UnsupportedSystemError(
             "the end points are the same structure; give two that differ"
         )
+
+
+def exchanged(first: Atoms, last: Atoms) -> list[int]:
+    """Return atoms that go to each other's places, as if numbered in another order.
+
+    Args:
+        first: One end.
+        last: The other, from :func:`joined`.
+
+    Returns:
+        Atoms of one element with which the way is less than half as long, by squares,
+        if each goes to the nearest places; empty if there are none.
+    """
+    moves = last.positions - first.positions
+    moved = np.flatnonzero(np.linalg.norm(moves, axis=1) > FAR_A)
+    found: list[int] = []
+    for number in np.unique(first.numbers[moved]):
+        atoms = moved[first.numbers[moved] == number]
+        _, ways = get_distances(
+            first.positions[atoms], last.positions[atoms], first.cell, first.pbc
+        )
+        _, order = linear_sum_assignment(ways**2)
+        mine = np.arange(len(atoms))
+        if (ways[mine, order] ** 2).sum() < 0.5 * (ways[mine, mine] ** 2).sum():
+            found += atoms[order != mine].tolist()
+    return found
 
 
 def interpolated(first: Atoms, last: Atoms, settings: NebSettings) -> list[Atoms]:

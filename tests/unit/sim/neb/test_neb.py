@@ -167,6 +167,7 @@ def test_a_vacancy_in_copper_moves_over_its_symmetric_saddle(tmp_path):
         heights.append(atoms.get_potential_energy())
     assert result.is_converged
     assert result.barrier == pytest.approx(heights[1] - heights[0], abs=5e-3)
+    assert result.notes == ()
     # no atom jumps along the path
     moves = [
         np.linalg.norm(b.positions - a.positions, axis=1).max()
@@ -250,10 +251,47 @@ def test_odd_paths_are_told(tmp_path):
     assert any("there is a valley on the path" in note for note in result.notes)
 
 
-def water_with(change) -> Atoms:
-    atoms = molecule("H2O")
-    change(atoms)
-    return atoms
+class Slope(Calculator):
+    """Energy x^2 / 10 + 2 (y^2 + z^2) of each atom: no saddle on the way down."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=("energy",), changes=all_changes):
+        super().calculate(atoms, properties, changes)
+        stiffness = np.array([0.1, 2.0, 2.0])
+        positions = self.atoms.positions
+        self.results = {
+            "energy": float((stiffness * positions**2).sum()),
+            "forces": -2 * stiffness * positions,
+        }
+
+
+def test_no_image_climbs_where_there_is_no_hill(tmp_path):
+    ends = [Atoms("H", [(x, 0, 0)]) for x in (-2.0, 0.0)]
+    ends[0].positions[0, 1] = 0.3
+    result = neb(ends, Slope(), tmp_path, images=6)
+    assert result.is_converged
+    assert not any(step.is_climbing for step in result.steps)
+    assert (result.saddle, result.barrier) == (0, 0.0)
+    assert any("there is no barrier" in note for note in result.notes)
+
+
+def test_steps_count_geometries(tmp_path):
+    counting = CountingCalls(DoubleWell())
+    result = neb(two_wells(), counting, tmp_path, images=5)
+    # the first call is for the end points, the second for the first path
+    assert result.steps[-1].step == len(counting.sizes) - 2
+    assert any(step.is_climbing for step in result.steps)
+
+
+def test_atoms_that_change_places_are_told(tmp_path):
+    first, last = gold_on_aluminium()
+    order = list(range(len(first)))
+    order[8], order[9] = 9, 8
+    result = neb([first, last[order]], EMT(), tmp_path / "1", images=1, steps=1)
+    assert any("Al8, Al9 go to each other's places" in n for n in result.notes)
+    result = neb([first, last], EMT(), tmp_path / "2", images=1, steps=1)
+    assert not any("other's places" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(
