@@ -45,6 +45,7 @@ def compute_together(
     properties: Sequence[str],
     calculator: Any,
     *,
+    chunk: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Results]:
     """Compute structures of which none can be done without.
@@ -53,6 +54,7 @@ def compute_together(
         systems: Structures; their constraints do not matter.
         properties: ASE's names of what is wanted.
         calculator: An ASE calculator, or anything with ``evaluate``.
+        chunk: Structures that it gets at a time; it may split them further.
         progress: Called with the structures done and their number.
 
     Returns:
@@ -64,7 +66,7 @@ def compute_together(
     """
     found: list[Results] = []
     try:
-        for results in evaluate_in_chunks(calculator, systems, properties):
+        for results in evaluate_in_chunks(calculator, systems, properties, chunk=chunk):
             found.append(results)
             if progress is not None:
                 progress(len(found), len(systems))

@@ -238,7 +238,9 @@ class _Work:
         return phonon
 
     def _solve(self, phonon: Phonopy) -> Phonopy:
-        compute_forces(phonon, self._calculator, self.settings, self._progress)
+        compute_forces(
+            phonon, self._atoms, self._calculator, self.settings, self._progress
+        )
         drift = make_force_constants(phonon)
         self._drift = drift / force_scale(phonon)
         return phonon

@@ -66,29 +66,40 @@ def phonopy_atoms(atoms: Atoms) -> PhonopyAtoms:
     """Return a structure as phonopy has it.
 
     Args:
-        atoms: The structure; ASE's masses are kept.
+        atoms: The structure; masses and initial magnetic moments are kept.
     """
+    moments = atoms.get_initial_magnetic_moments()
     return PhonopyAtoms(
         symbols=atoms.get_chemical_symbols(),
         cell=np.array(atoms.cell),
         positions=atoms.positions,
         masses=atoms.get_masses(),
+        magnetic_moments=moments if np.any(moments) else None,
     )
 
 
-def ase_atoms(cell: PhonopyAtoms) -> Atoms:
-    """Return a cell of phonopy as a periodic structure of ASE.
+def supercells(phonon: Phonopy, atoms: Atoms) -> list[Atoms]:
+    """Return the supercell and, behind it, those with displacements.
+
+    Atoms keep what calculators may ask for: tags, charges, magnetic moments, masses.
 
     Args:
-        cell: Unit cell or supercell.
+        phonon: phonopy's object with displacements.
+        atoms: The crystal that it was made from.
     """
-    return Atoms(
-        symbols=cell.symbols,
-        cell=cell.cell,
-        positions=cell.positions,
-        masses=cell.masses,
-        pbc=True,
-    )
+    displaced = phonon.supercells_with_displacements
+    assert displaced is not None
+    cell = phonon.supercell
+    origin = [cell.u2u_map[place] for place in cell.s2u_map]
+    template = atoms[origin]
+    template.set_cell(cell.cell)
+    template.pbc = True
+    systems = []
+    for positions in (cell.positions, *(one.positions for one in displaced)):
+        system = template.copy()
+        system.positions = positions
+        systems.append(system)
+    return systems
 
 
 def build_phonopy(
@@ -109,6 +120,7 @@ def build_phonopy(
         warnings.filterwarnings("ignore", message="primitive_matrix defaulted")
         # symmetry_notes says so in other words
         warnings.filterwarnings("ignore", message="Warning: Point group symmetries")
+        warnings.filterwarnings("ignore", message="The input unit cell has a magnetic")
         try:
             return Phonopy(
                 phonopy_atoms(atoms),
@@ -193,12 +205,20 @@ def _odd(length: float) -> int:
 
 
 def space_group(phonon: Phonopy) -> str:
-    """Return the space group that phonopy works with, such as ``Fm-3m (225)``.
+    """Return the space group of the primitive cell, such as ``Fm-3m (225)``.
+
+    Magnetic moments, which can lower the symmetry that phonopy works with, do not count
+    in it.
 
     Args:
         phonon: phonopy's object.
     """
-    return str(phonon.primitive_symmetry.get_international_table())
+    table = phonon.primitive_symmetry.get_international_table()
+    if table is None:
+        lattice, places, numbers, *_ = phonon.primitive.totuple()
+        tolerance = phonon.primitive_symmetry.tolerance
+        table = get_spacegroup((lattice, places, numbers), symprec=tolerance)
+    return str(table)
 
 
 def symmetry_notes(atoms: Atoms, phonon: Phonopy) -> list[str]:
@@ -223,6 +243,11 @@ def symmetry_notes(atoms: Atoms, phonon: Phonopy) -> list[str]:
             f"the space group is {found}, and {loose} at a tolerance of "
             f"{LOOSE_TOLERANCE_A:g} angstrom; for fewer displacements symmetrize the "
             f"structure, or allow it with --symmetry-tolerance-A {LOOSE_TOLERANCE_A:g}"
+        )
+    if phonon.unitcell.magnetic_moments is not None:
+        notes.append(
+            "the initial magnetic moments of the file count in the symmetry; remove "
+            "them if the model does not know them"
         )
     own = len(phonon.symmetry.pointgroup_operations)
     if own < len(phonon.primitive_symmetry.pointgroup_operations):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from phonopy.exception import BORNFileParseError
 from phonopy.file_IO import parse_BORN
 
 from jmp_calc.errors import DataError, UnsupportedSystemError
-from jmp_calc.sim.evaluation import evaluate_each, evaluate_in_chunks
-from jmp_calc.sim.phonons.crystal import ase_atoms
+from jmp_calc.sim.evaluation import evaluate_each
+from jmp_calc.sim.phonons.crystal import supercells
 from jmp_calc.sim.phonons.settings import PhononSettings
+from jmp_calc.sim.side_by_side import compute_together
 from jmp_calc.units import GPA
 
 Progress = Callable[[str, int, int], None]
@@ -86,6 +88,7 @@ def residual_of(atoms: Atoms, calculator: Any) -> Residual:
 
 def compute_forces(
     phonon: Phonopy,
+    atoms: Atoms,
     calculator: Any,
     settings: PhononSettings,
     progress: Progress | None = None,
@@ -97,24 +100,26 @@ def compute_forces(
 
     Args:
         phonon: phonopy's object; gets displacements and forces.
+        atoms: The crystal that it was made from.
         calculator: What computes forces.
         settings: Length of the displacements.
         progress: Told after each supercell.
 
     Raises:
-        UnsupportedSystemError: If forces are not finite.
+        UnsupportedSystemError: If the calculator refuses a supercell, or forces are
+            not finite.
     """
     phonon.generate_displacements(distance=settings.displacement_A)
-    displaced = phonon.supercells_with_displacements
-    assert displaced is not None
-    cells = [ase_atoms(cell) for cell in (phonon.supercell, *displaced)]
-    chunk = max(1, ATOMS_AT_ONCE // len(cells[0]))
-    forces = []
-    for results in evaluate_in_chunks(calculator, cells, ("forces",), chunk=chunk):
-        forces.append(np.asarray(results["forces"], dtype=float))
-        if progress is not None:
-            progress("supercells", len(forces), len(cells))
-    phonon.forces = np.array(forces[1:]) - forces[0]
+    systems = supercells(phonon, atoms)
+    found = compute_together(
+        systems,
+        ("forces",),
+        calculator,
+        chunk=max(1, ATOMS_AT_ONCE // len(systems[0])),
+        progress=None if progress is None else partial(progress, "supercells"),
+    )
+    forces = np.array([results["forces"] for results in found], dtype=float)
+    phonon.forces = forces[1:] - forces[0]
 
 
 def make_force_constants(phonon: Phonopy) -> float:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from ase import Atoms
 
 from jmp_calc.errors import UnsupportedSystemError
-from jmp_calc.sim.evaluation import evaluate_in_chunks
+from jmp_calc.sim.output import without_results
 from jmp_calc.sim.relax.settings import RelaxSettings
-from jmp_calc.sim.relax.walker import Walker
+from jmp_calc.sim.side_by_side import relax_together
 
 FORCE_TOLERANCE_eV_per_A = 1e-3
 """Larger forces make spurious imaginary modes."""
@@ -35,7 +35,7 @@ def relax_crystal(
         progress: Told after each step.
 
     Raises:
-        UnsupportedSystemError: If it does not converge.
+        UnsupportedSystemError: If it cannot be computed, or does not converge.
     """
     settings = RelaxSettings(
         move=move,
@@ -47,21 +47,18 @@ def relax_crystal(
     start = atoms.copy()
     # the symmetry holds fixed atoms as well
     start.set_constraint()
-    walker = Walker("crystal", start, settings)
-    for number in range(STEPS + 1):
-        (results,) = evaluate_in_chunks(
-            calculator, [walker.system], settings.properties
-        )
-        step = walker.take(results)
+
+    def show(_: int, n_rounds: int) -> None:
         if progress is not None:
-            progress("relaxation", number, STEPS)
-        if walker.is_converged:
-            relaxed: Atoms = walker.system.copy()
-            relaxed.set_constraint()
-            return relaxed
-        walker.advance()
-    raise UnsupportedSystemError(
-        f"the relaxation did not converge in {STEPS} steps (largest force "
-        f"{step.max_force_eV_per_A:.3g} eV/angstrom); relax the structure with "
-        "'jmp-md relax' first"
+            progress("relaxation", n_rounds - 1, STEPS)
+
+    (found,) = relax_together(
+        [start], settings, calculator, names=["relaxation"], progress=show
     )
+    if not found.is_converged:
+        raise UnsupportedSystemError(
+            f"the relaxation did not converge in {STEPS} steps (largest force "
+            f"{found.max_force_eV_per_A:.3g} eV/angstrom); relax the structure with "
+            "'jmp-md relax' first"
+        )
+    return without_results(found.atoms)

@@ -20,6 +20,7 @@ from jmp_calc.sim.phonons.crystal import (
     larger_supercell,
     phonopy_atoms,
     space_group,
+    supercells,
     symmetry_notes,
     widths,
 )
@@ -57,6 +58,43 @@ def test_masses_of_the_file_are_kept():
     atoms = bulk("Cu")
     atoms.set_masses([65])
     assert phonopy_atoms(atoms).masses[0] == 65
+
+
+def test_atoms_of_supercells_keep_what_calculators_ask_for():
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    atoms.set_tags(range(1, 9))
+    atoms.set_initial_charges([0.1 * n for n in range(8)])
+    atoms.set_masses([23.5 if symbol == "Na" else 36 for symbol in atoms.symbols])
+    # an atom outside of the cell
+    atoms.positions[5] += 3 * atoms.cell[0]
+    phonon = build_phonopy(atoms, np.diag([1, 2, 1]), PLAIN)
+    phonon.generate_displacements(distance=0.02)
+    perfect, *displaced = supercells(phonon, atoms)
+    assert len(displaced) == len(phonon.supercells_with_displacements)
+    for place, position in enumerate(perfect.positions):
+        steps = (atoms.positions - position) @ np.linalg.inv(atoms.cell.array)
+        (origin,) = np.flatnonzero(np.abs(steps - steps.round()).max(axis=1) < 1e-6)
+        for name in ("numbers", "tags", "initial_charges", "masses"):
+            assert perfect.get_array(name)[place] == atoms.get_array(name)[origin]
+    moved = np.linalg.norm(displaced[0].positions - perfect.positions, axis=1)
+    assert np.count_nonzero(moved) == 1
+    assert moved.max() == pytest.approx(0.02)
+    assert all(perfect.pbc)
+
+
+def test_magnetic_moments_count_in_the_symmetry():
+    atoms = bulk("Cu", cubic=True)
+    atoms.set_initial_magnetic_moments([1, 1, -1, -1])
+    phonon = build_phonopy(atoms, ONE, PLAIN)
+    # layers that alternate: two atoms in a tetragonal cell in place of one
+    assert len(phonon.primitive) == 2
+    assert len(phonon.symmetry.pointgroup_operations) == 16
+    assert "magnetic moments of the file count" in symmetry_notes(atoms, phonon)[0]
+    phonon.generate_displacements()
+    found = supercells(phonon, atoms)[1].get_initial_magnetic_moments()
+    np.testing.assert_array_equal(found, [1, 1, -1, -1])
+    atoms.set_initial_magnetic_moments([1, 1, 1, 1])
+    assert len(build_phonopy(atoms, ONE, PLAIN).primitive) == 1
 
 
 def test_atoms_at_one_place_are_refused():

@@ -11,6 +11,7 @@ import phonopy
 import pytest
 import yaml
 from ase.build import bulk
+from ase.calculators.calculator import CalculationFailed
 from ase.calculators.emt import EMT
 from phonopy.file_IO import parse_FORCE_CONSTANTS, parse_FORCE_SETS
 
@@ -54,6 +55,22 @@ def loaded(folder, **more):
         warnings.simplefilter("ignore")
         path = folder / "phonopy_params.yaml"
         return phonopy.load(path, is_nac=False, log_level=0, **more)
+
+
+@pytest.mark.parametrize(("call", "relax"), [(3, "none"), (2, "both")])
+def test_a_calculator_that_fails_on_the_way_is_told(call, relax, tmp_path):
+    class Failing(EMT):
+        calls = 0
+
+        def calculate(self, *args, **more):
+            self.calls += 1
+            if self.calls == call:
+                raise CalculationFailed("no convergence")
+            super().calculate(*args, **more)
+
+    with pytest.raises(UnsupportedSystemError, match="no convergence"):
+        compute(tmp_path, calculator=Failing(), relax=relax)
+    assert not list(tmp_path.iterdir())
 
 
 def test_phonopy_loads_the_folder_and_finds_the_same(result):
