@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from jmp_calc.cli.structures import COMMON_FORMATS, Source
+from jmp_calc.cli.structures import COMMON_FORMATS, Source, require_ordered
 from jmp_calc.errors import READ_ERRORS, ArgumentError, DataError
 
 XYZ_ENDINGS = (".xyz", ".extxyz")
@@ -84,6 +84,7 @@ class FrameChoice:
         frames = ase.io.iread(path, index=chosen, do_not_split_by_at_sign=True)
         try:
             for atoms in frames:
+                require_ordered(atoms, path)
                 yield number, atoms
                 number += self.step
         except (*READ_ERRORS, ase.io.ParseError, UnknownFileTypeError) as error:

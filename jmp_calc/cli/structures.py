@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -89,11 +90,7 @@ class Source:
             raise self._unreadable(error) from error
         if not isinstance(atoms, Atoms) or len(atoms) == 0:
             raise DataError(f"{self.path} holds no atoms; give a structure file")
-        if _is_disordered(atoms):
-            raise DataError(
-                f"{self.path} has sites that are shared by elements or partly empty, "
-                "which no single structure is; give one ordered arrangement"
-            )
+        require_ordered(atoms, self.path)
         return atoms
 
     def _problem(self) -> str:
@@ -137,19 +134,33 @@ def read_frames(path: Path) -> list[Atoms]:
     frames = [atoms for atoms in frames if isinstance(atoms, Atoms) and len(atoms)]
     if not frames:
         raise DataError(f"{path} holds no atoms; give a file of structures")
+    for atoms in frames:
+        require_ordered(atoms, path)
     return frames
 
 
-def _is_disordered(atoms: Atoms) -> bool:
+def require_ordered(atoms: Atoms, path: Path) -> None:
+    """Check that each site of a structure has one element, wholly.
+
+    Args:
+        atoms: As it was read.
+        path: Its file, for the message.
+
+    Raises:
+        DataError: If sites are shared or partly empty.
+    """
     # ASE's CIF reader takes the majority element of a site and tells the rest here
     occupancy = atoms.info.get("occupancy")
-    if not isinstance(occupancy, dict):
-        return False
-    return any(
+    sites = occupancy.values() if isinstance(occupancy, dict) else ()
+    if any(
         len(site) > 1 or min(site.values()) < 0.99
-        for site in occupancy.values()
+        for site in sites
         if isinstance(site, dict) and site
-    )
+    ):
+        raise DataError(
+            f"{path} has sites that are shared by elements or partly empty, which no "
+            "single structure is; give one ordered arrangement"
+        )
 
 
 def read_structures(paths: Sequence[Path], frame: str) -> list[Structure]:
@@ -179,14 +190,31 @@ def read_structures(paths: Sequence[Path], frame: str) -> list[Structure]:
         else:
             source = Source(path=path, frame=int(frame))
             found.append((path, source.frame, source.stem, source.load()))
-    counts = Counter(name for _, _, name, _ in found)
-    seen: Counter[str] = Counter()
-    structures = []
-    for path, number, stem, atoms in found:
-        seen[stem] += 1
-        name = f"{stem}-{seen[stem]}" if counts[stem] > 1 else stem
-        structures.append(Structure(path=path, frame=number, name=name, atoms=atoms))
-    return structures
+    names = unique_names([stem for _, _, stem, _ in found])
+    return [
+        Structure(path=path, frame=number, name=name, atoms=atoms)
+        for name, (path, number, _, atoms) in zip(names, found, strict=True)
+    ]
+
+
+def unique_names(stems: Sequence[str]) -> list[str]:
+    """Return names that differ: those that several have get the next free number.
+
+    Args:
+        stems: What each would be called alone.
+    """
+    counts = Counter(stems)
+    taken = {stem for stem in stems if counts[stem] == 1}
+    numbers = {stem: itertools.count(1) for stem in counts}
+    names = []
+    for stem in stems:
+        name = stem
+        if counts[stem] > 1:
+            numbered = (f"{stem}-{number}" for number in numbers[stem])
+            name = next(name for name in numbered if name not in taken)
+            taken.add(name)
+        names.append(name)
+    return names
 
 
 def structures_argument(
