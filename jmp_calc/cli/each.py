@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
@@ -97,8 +97,16 @@ def run_each(
 
     name = f"{structures[0].name}-{topic}"
     with open_job(structures, model, output, name=name, files=all_files) as job:
-        print_job(job)
-        return each_structure(structures, lambda structure: work(structure, job))
+        told: list[Mapping[str, Any]] = []
+
+        def one(structure: Structure) -> int:
+            own = job.of_structure(structure)
+            if told[-1:] != [own.about]:
+                told.append(own.about)
+                print_job(own)
+            return work(structure, own)
+
+        return each_structure(structures, one)
 
 
 def picture_of(

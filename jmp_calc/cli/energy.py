@@ -25,6 +25,7 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
+    ResumableOptions,
     settings_options,
 )
 from jmp_calc.cli.structures import Source, Structure
@@ -61,7 +62,7 @@ ERROR_LABELS = {
     help="Structures to take from each file: ':' all, 0 the first, -1 the last, or "
     "start:stop:step.",
 )
-@settings_options(OutputOptions, "output")
+@settings_options(ResumableOptions, "output")
 @settings_options(ModelOptions, "model")
 @settings_options(EnergySettings, "settings")
 @settings_options(CampaignOptions, "campaign")
@@ -145,8 +146,8 @@ def energy(
                 calculator=job.calculator,
                 out=job.folder,
                 stem=stem,
-                overwrite=output.overwrite,
-                provenance=_provenance(job, frame),
+                overwrite=job.overwrite,
+                provenance=_provenance(job, structures, frame),
                 progress=bar.update,
             )
         if output.plot and result.n_structures:
@@ -170,8 +171,11 @@ def _names(paths: Sequence[Path]) -> Iterator[str]:
         yield f"{stem}-{seen[stem]}" if stems.count(stem) > 1 else stem
 
 
-def _provenance(job: Job, frame: str) -> Mapping[str, Any]:
-    return {**job.provenance, "inputs": {**job.provenance["inputs"], "frames": frame}}
+def _provenance(
+    job: Job, structures: Sequence[Structure], frame: str
+) -> Mapping[str, Any]:
+    found = job.common_provenance(structures)
+    return {**found, "inputs": {**found["inputs"], "frames": frame}}
 
 
 def _picture(folder: Path, stem: str, output: OutputOptions) -> Path:

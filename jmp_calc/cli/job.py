@@ -1,4 +1,4 @@
-"""What every verb does around its work: calculator, folder, provenance, signals."""
+"""What verbs do around their work: calculator, folder, provenance, signals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from ase import Atoms
 
 from jmp_calc.cli import WORDS
 from jmp_calc.cli.options import ModelOptions, OutputOptions
+from jmp_calc.cli.resume import KeptWork, check_output, kept_calculator, kept_work
 from jmp_calc.cli.structures import Structure
-from jmp_calc.errors import ArgumentError
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.files import file_hash
-from jmp_calc.sim.output import check_new, writing
+from jmp_calc.sim.output import writing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,12 +31,60 @@ class Job:
 
     calculator: Any
     """The ASE calculator that was asked for."""
+    options: ModelOptions
+    """How it was asked for."""
     about: Mapping[str, Any]
     """What the first structure is computed with; see ``JMPCalculator.describe``."""
     folder: Path
     """Where results go; exists."""
     provenance: Mapping[str, Any]
     """``inputs`` and ``model`` sections of the summary."""
+    overwrite: bool = False
+    """Whether existing files may be replaced, those of stopped work among them."""
+    kept: KeptWork | None = None
+    """What is kept for ``--resume``; None: nothing."""
+
+    def ended(self, code: int) -> int:
+        """Return an exit code; if all is done, what is kept for a resume goes.
+
+        Args:
+            code: How the work ended.
+        """
+        if self.kept is not None:
+            self.kept.end(code)
+        return code
+
+    def of_structure(self, structure: Structure) -> Job:
+        """Return the job with what one structure is computed with.
+
+        Args:
+            structure: One of the input.
+
+        Raises:
+            UnsupportedSystemError: If the model cannot be used for it.
+        """
+        about = describe(self.calculator, structure.atoms, self.options)
+        model = {**self.provenance.get("model", {}), **about}
+        provenance = {**self.provenance, "model": model}
+        return replace(self, about=about, provenance=provenance)
+
+    def common_provenance(self, structures: Iterable[Structure]) -> Mapping[str, Any]:
+        """Return ``provenance`` with how structures differ from ``about``, by name.
+
+        Args:
+            structures: Those of one summary.
+        """
+        differing: dict[str, dict[str, Any]] = {}
+        for structure in structures:
+            try:
+                about = describe(self.calculator, structure.atoms, self.options)
+            except UnsupportedSystemError as error:
+                about = {"problem": str(error)}
+            other = {k: v for k, v in about.items() if v != self.about.get(k)}
+            differing |= {structure.name: other} if other else {}
+        model = self.provenance.get("model", {})
+        model = {**model, "differing": differing} if differing else model
+        return {**self.provenance, "model": model}
 
     def require_conservative(self, what: str, *, is_allowed: bool) -> None:
         """Refuse direct forces where they give wrong physics.
@@ -58,8 +107,6 @@ class Job:
     def require_uncapped(self, what: str, atoms: Atoms, *, is_allowed: bool) -> None:
         """Refuse a hard limit of neighbors where its jumps give wrong physics.
 
-        Other calculators than models cannot be asked, and pass.
-
         Args:
             what: The work that needs an energy without jumps, for the message.
             atoms: The structure.
@@ -69,9 +116,7 @@ class Job:
             ArgumentError: If a limit cuts edges of the structure and that is not
                 allowed.
         """
-        if is_allowed or not hasattr(self.calculator, "describe"):
-            return
-        about = self.calculator.describe(atoms)
+        about = {} if is_allowed else describe(self.calculator, atoms, self.options)
         cap = about.get("neighbor_cap")
         if cap is None:
             return
@@ -133,24 +178,29 @@ def open_job(
 
     Raises:
         ArgumentError: If a file would be replaced, or the calculator is refused.
-        UnsupportedSystemError: If the model cannot be used for the first structure.
+        UnsupportedSystemError: If the model cannot be used for any structure.
     """
-    if output.out is not None:
-        check_new(files(output.out), overwrite=output.overwrite)
+    check_output(files, output, structures)
     with one_line_warnings() as told, terminated_like_ctrl_c():
         calculator = build_calculator(model)
-        about = describe(calculator, structures[0].atoms, model)
+        about = describe_first(calculator, structures, model)
         told.extend(about["notes"])
         provenance = {
             "inputs": describe_inputs(structures),
             "model": {**about, "device": model.device, "dtype": model.dtype},
         }
-        with result_folder(output.out, name) as folder:
+        with (
+            result_folder(output.out, name) as folder,
+            kept_work(files(folder), output, structures, folder) as kept,
+        ):
             yield Job(
-                calculator=calculator,
+                calculator=kept_calculator(calculator, kept, model, about),
+                options=model,
                 about=about,
                 folder=folder,
                 provenance=provenance,
+                overwrite=output.overwrite or (kept is not None and kept.is_resumed),
+                kept=kept,
             )
 
 
@@ -207,11 +257,31 @@ def describe(calculator: Any, atoms: Atoms, options: ModelOptions) -> dict[str, 
         "forces": "those of the calculator",
         # nobody can ask a foreign calculator; nearly all differentiate their energy
         "is_conservative": True,
-        "neighbor_cap": None,
-        "weights_sha256": None,
-        "licence": None,
+        **dict.fromkeys(("neighbor_cap", "weights_sha256", "licence")),
         "notes": [],
     }
+
+
+def describe_first(
+    calculator: Any, structures: Iterable[Structure], options: ModelOptions
+) -> dict[str, Any]:
+    """Return what the first structure is computed with that can be computed.
+
+    Args:
+        calculator: From :func:`build_calculator`.
+        structures: At least one.
+        options: What was asked for.
+
+    Raises:
+        UnsupportedSystemError: If the model cannot be used for any.
+    """
+    problems: list[UnsupportedSystemError] = []
+    for structure in structures:
+        try:
+            return describe(calculator, structure.atoms, options)
+        except UnsupportedSystemError as error:
+            problems.append(error)
+    raise problems[0]
 
 
 def describe_inputs(structures: Sequence[Structure]) -> dict[str, Any]:
@@ -267,15 +337,14 @@ def terminated_like_ctrl_c() -> Iterator[None]:
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [getattr(signal, name) for name in names]
     # one that is ignored (nohup) stays ignored
-    before = {n: signal.getsignal(n) for n in numbers}
-    changed = [n for n in numbers if before[n] == signal.SIG_DFL]
+    changed = [n for n in numbers if signal.getsignal(n) == signal.SIG_DFL]
     for number in changed:
         signal.signal(number, interrupt)
     try:
         yield
     finally:
         for number in changed:
-            signal.signal(number, before[number])
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
+    ResumableOptions,
     settings_options,
 )
 from jmp_calc.cli.structures import Structure, structures_argument
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=HintingCommand)
 @structures_argument()
-@settings_options(OutputOptions, "output")
+@settings_options(ResumableOptions, "output")
 @click.option(
     "--allow-direct-forces",
     is_flag=True,
@@ -144,18 +145,19 @@ def phonons(
         for structure in structures:
             # one that cannot be computed is told in its turn
             with contextlib.suppress(UnsupportedSystemError):
-                allowed.check(job, "phonons", structure.atoms)
+                allowed.check(job.of_structure(structure), "phonons", structure.atoms)
         for structure in structures:
-            _print_start(structure, settings, job)
             try:
-                result = _compute(structure, settings, limits, output, job)
+                own = job.of_structure(structure)
+                _print_start(structure, settings, own)
+                result = _compute(structure, settings, limits, output, own)
             except UnsupportedSystemError as error:
                 if len(structures) == 1:
                     raise
                 print(f"jmp-md: {structure.name}: refused: {error}", file=sys.stderr)
                 worst = max(worst, EXIT_USAGE)
                 continue
-            pictures = draw(result, settings, structure, output, job)
+            pictures = draw(result, settings, structure, output, own)
             _print_end(result, pictures)
             worst = max(worst, _exit_code(result, fail_if_imaginary=fail_if_imaginary))
     return worst
@@ -208,7 +210,7 @@ def _compute(
             out=job.folder,
             stem=structure.name,
             limits=limits,
-            overwrite=output.overwrite,
+            overwrite=job.overwrite,
             provenance=job.provenance,
             progress=bars.show,
         )

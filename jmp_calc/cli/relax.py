@@ -31,6 +31,7 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
+    ResumableOptions,
     settings_options,
 )
 from jmp_calc.cli.structures import Structure, structures_argument
@@ -73,7 +74,7 @@ ROWS_SHOWN = 30
 
 @click.command(cls=HintingCommand)
 @structures_argument()
-@settings_options(OutputOptions, "output")
+@settings_options(ResumableOptions, "output")
 @settings_options(ModelOptions, "model")
 @settings_options(RelaxSettings, "settings", aliases={"fmax_eV_per_A": "--fmax"})
 @settings_options(CampaignOptions, "campaign")
@@ -132,8 +133,8 @@ def relax(
                 calculator=job.calculator,
                 out=job.folder,
                 stem=stem,
-                overwrite=output.overwrite,
-                provenance=job.provenance,
+                overwrite=job.overwrite,
+                provenance=job.common_provenance(structures),
                 progress=bar.show,
             )
         if output.plot:

@@ -265,7 +265,7 @@ def _run_one(
     allowed: Allowed,
 ) -> str:
     """Run one structure; return the status."""
-    atoms = structure.atoms
+    job, atoms = job.of_structure(structure), structure.atoms
     atoms.calc = job.calculator
     files = asked.files(job.folder, structure)
     checkpoint = files.checkpoint

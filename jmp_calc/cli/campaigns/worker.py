@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from jmp_calc.cli import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE
 from jmp_calc.cli.campaigns.parts import Done, Ended, Failed, Lost, Outcome, Part
-from jmp_calc.cli.job import Job, build_calculator, describe
+from jmp_calc.cli.job import Job, build_calculator, describe_first
 from jmp_calc.cli.options import ModelOptions
 from jmp_calc.cli.structures import Structure
 from jmp_calc.errors import CheckpointError, DataError, JMPError
@@ -116,7 +116,7 @@ class Worker:
 
     def _ended(self, part: Part, folder: Path) -> tuple[Ended, ...]:
         model = self._plan.model
-        about = describe(self._calculator, part.structures[0].atoms, model)
+        about = describe_first(self._calculator, part.structures, model)
         if about["weights_sha256"] != self._plan.weights_sha256:
             raise CheckpointError(
                 f"{self._name}: the weights of {model.model} are not those of the "
@@ -133,6 +133,7 @@ class Worker:
         provenance = {"inputs": inputs, "model": {**about, **device}}
         job = Job(
             calculator=self._calculator,
+            options=model,
             about=about,
             folder=folder,
             provenance=provenance,

@@ -57,7 +57,7 @@ class RelaxWork:
             calculator=job.calculator,
             out=job.folder,
             stem=stem,
-            provenance=job.provenance,
+            provenance=job.common_provenance(structures),
         )
         if self.output.plot:
             for outcome in result.outcomes:
@@ -118,7 +118,7 @@ class EnergyWork:
             calculator=job.calculator,
             out=job.folder,
             stem=stem,
-            provenance=job.provenance,
+            provenance=job.common_provenance(structures),
         )
         is_cut = result.status == INTERRUPTED
         with result.files.table.open(encoding="utf-8", newline="") as lines:
@@ -178,7 +178,7 @@ class RunWork:
         return {}
 
     def _one(self, structure: Structure, job: Job) -> Ended:
-        settings = self.asked.settings
+        job, settings = job.of_structure(structure), self.asked.settings
         if not find_ensemble(settings).has_thermostat:
             self.allowed.check(job, settings.ensemble, structure.atoms)
         atoms = structure.atoms.copy()
@@ -246,6 +246,7 @@ class PhononWork:
     def _one(self, structure: Structure, job: Job) -> Ended:
         from jmp_calc.sim.phonons.calculation import run_phonons
 
+        job = job.of_structure(structure)
         self.allowed.check(job, "phonons", structure.atoms)
         result = run_phonons(
             structure.atoms,

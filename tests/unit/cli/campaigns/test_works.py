@@ -12,7 +12,7 @@ from ase.io import read
 
 from jmp_calc.cli.campaigns.works import RunWork
 from jmp_calc.cli.job import Allowed, Job
-from jmp_calc.cli.options import OutputOptions
+from jmp_calc.cli.options import ModelOptions, OutputOptions
 from jmp_calc.cli.run import Asked
 from jmp_calc.cli.structures import Structure
 from jmp_calc.sim.dynamics.settings import MDSettings, RecordSettings, WatchSettings
@@ -38,7 +38,13 @@ def run_attempt(folder: Path, steps: int):
         output=OutputOptions(),
     )
     about = {"is_conservative": True, "neighbor_cap": None}
-    job = Job(calculator=EMT(), about=about, folder=folder, provenance={"model": about})
+    job = Job(
+        calculator=EMT(),
+        options=ModelOptions(calculator="emt"),
+        about=about,
+        folder=folder,
+        provenance={"model": about},
+    )
     (ended,) = work.do([structure], job, "cu")
     return ended
 
