@@ -37,6 +37,7 @@ FOREIGN_OPTIONS = {
     "--output": "--out",
     "--output-dir": "--out",
     "--prefix": "--out",
+    "--restart": "--resume",
     "--stats-every": "--log-stride",
     "--temp": "--temperature-K",
     "--thermostat": "--ensemble",
@@ -100,6 +101,16 @@ class OutputOptions:
     """Also draw pictures."""
     picture_format: Literal["png", "svg"] = "png"
     """Format of the pictures."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResumableOptions(OutputOptions):
+    """Where results go, of work that can be stopped and go on."""
+
+    resume: bool = False
+    """Go on with work in --out that was stopped or did not converge: what is known from
+    it is not computed again, and the results are those of work that was never stopped.
+    Settings may be others. Begins the work if there is none."""
 
 
 def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -220,6 +231,8 @@ def field_help(settings: type) -> dict[str, str]:
     body = ast.parse(textwrap.dedent(inspect.getsource(settings))).body[0]
     assert isinstance(body, ast.ClassDef)
     found: dict[str, str] = {}
+    for base in filter(dataclasses.is_dataclass, settings.__bases__):
+        found |= field_help(base)
     for field, text in zip(body.body, body.body[1:], strict=False):
         if (
             isinstance(field, ast.AnnAssign)
