@@ -106,7 +106,7 @@ def run_each(
                 print_job(own)
             return work(structure, own)
 
-        return each_structure(structures, one)
+        return job.ended(each_structure(structures, one))
 
 
 def picture_of(

@@ -17,6 +17,7 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
+    ResumableOptions,
     settings_options,
 )
 from jmp_calc.cli.structures import Structure, structures_argument
@@ -32,7 +33,7 @@ from jmp_calc.sim.elastic.picture import plot_elastic
 
 @click.command(cls=HintingCommand)
 @structures_argument()
-@settings_options(OutputOptions, "output")
+@settings_options(ResumableOptions, "output")
 @settings_options(ModelOptions, "model")
 @settings_options(ElasticSettings, "settings", aliases={"fmax_eV_per_A": "--fmax"})
 @click.option(
@@ -93,7 +94,7 @@ def _one(
             calculator=job.calculator,
             out=job.folder,
             stem=structure.name,
-            overwrite=output.overwrite,
+            overwrite=job.overwrite,
             provenance=job.provenance,
             progress=lambda done, rounds: bar.show(
                 done, 6 * settings.points, f"round {rounds} of the relaxation"

@@ -156,7 +156,11 @@ def energy(
                 _picture(job.folder, stem, output),
                 title=f"{stem}: {describe_model(job.about)}",
             )
-    _print_end(result, output, job, stem)
+        _print_end(result, output, job, stem)
+        return job.ended(_exit_code(result))
+
+
+def _exit_code(result: EnergyResult) -> int:
     if result.status == INTERRUPTED:
         return EXIT_INTERRUPTED
     return EXIT_USAGE if result.n_failed else EXIT_DONE

@@ -27,6 +27,7 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
+    ResumableOptions,
     settings_options,
 )
 from jmp_calc.cli.structures import Structure, structures_argument
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=HintingCommand)
 @structures_argument()
-@settings_options(OutputOptions, "output")
+@settings_options(ResumableOptions, "output")
 @settings_options(ModelOptions, "model")
 @settings_options(NebSettings, "settings", aliases={"fmax_eV_per_A": "--fmax"})
 def neb(
@@ -72,7 +73,7 @@ def neb(
 
     with open_job(structures, model, output, name=f"{stem}-neb", files=files) as job:
         print_job(job)
-        return _work(structures, settings, output, job)
+        return job.ended(_work(structures, settings, output, job))
 
 
 def _work(
@@ -94,7 +95,7 @@ def _work(
             calculator=job.calculator,
             out=job.folder,
             stem=stem,
-            overwrite=output.overwrite,
+            overwrite=job.overwrite,
             provenance=job.provenance,
             progress=lambda step: bar.show(
                 step.step,

@@ -150,7 +150,7 @@ def phonons(
             try:
                 own = job.of_structure(structure)
                 _print_start(structure, settings, own)
-                result = _compute(structure, settings, limits, output, own)
+                result = _compute(structure, settings, limits, own)
             except UnsupportedSystemError as error:
                 if len(structures) == 1:
                     raise
@@ -160,7 +160,7 @@ def phonons(
             pictures = draw(result, settings, structure, output, own)
             _print_end(result, pictures)
             worst = max(worst, _exit_code(result, fail_if_imaginary=fail_if_imaginary))
-    return worst
+        return job.ended(worst)
 
 
 def _exit_code(result: PhononResult, *, fail_if_imaginary: bool) -> int:
@@ -197,7 +197,6 @@ def _compute(
     structure: Structure,
     settings: PhononSettings,
     limits: ConvergenceSettings,
-    output: OutputOptions,
     job: Job,
 ) -> PhononResult:
     from jmp_calc.sim.phonons.calculation import run_phonons

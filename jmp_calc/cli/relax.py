@@ -139,8 +139,8 @@ def relax(
             )
         if output.plot:
             _draw(result, settings, output, job)
-    _print_end(result, output, job)
-    return exit_code(outcome.status for outcome in result.outcomes)
+        _print_end(result, output, job)
+        return job.ended(exit_code(outcome.status for outcome in result.outcomes))
 
 
 class _Bar:

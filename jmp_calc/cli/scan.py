@@ -18,6 +18,7 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
+    ResumableOptions,
     settings_options,
 )
 from jmp_calc.cli.structures import Structure, structures_argument
@@ -33,7 +34,7 @@ ROWS_SHOWN = 60
 
 @click.command(cls=HintingCommand)
 @structures_argument()
-@settings_options(OutputOptions, "output")
+@settings_options(ResumableOptions, "output")
 @settings_options(ModelOptions, "model")
 @settings_options(ScanSettings, "settings", aliases={"fmax_eV_per_A": "--fmax"})
 def scan(
@@ -80,7 +81,7 @@ def _one(
             calculator=job.calculator,
             out=job.folder,
             stem=structure.name,
-            overwrite=output.overwrite,
+            overwrite=job.overwrite,
             provenance=job.provenance,
             progress=lambda done, rounds: bar.show(
                 done,

@@ -19,6 +19,7 @@ from jmp_calc.cli.options import (
     HintingCommand,
     ModelOptions,
     OutputOptions,
+    ResumableOptions,
     settings_options,
 )
 from jmp_calc.cli.structures import Structure, structures_argument
@@ -34,7 +35,7 @@ ROWS_SHOWN = 60
 
 @click.command(cls=HintingCommand)
 @structures_argument()
-@settings_options(OutputOptions, "output")
+@settings_options(ResumableOptions, "output")
 @settings_options(ModelOptions, "model")
 @settings_options(VibrationsSettings, "settings", aliases={"fmax_eV_per_A": "--fmax"})
 def vibrations(
@@ -94,7 +95,7 @@ def _one(
             calculator=job.calculator,
             out=job.folder,
             stem=structure.name,
-            overwrite=output.overwrite,
+            overwrite=job.overwrite,
             provenance=job.provenance,
             progress=bar.show,
         )
