@@ -297,10 +297,12 @@ def _run_states(
     high = float(sampled.frequencies_THz.max())
     margin = max(_MARGIN * (high - low), 0.01)
     pitch = (high - low + 2 * margin) / (DOS_POINTS - 1)
+    # both from one mesh: with its symmetry tetrahedra are others, and parts would not
+    # add up to the whole
+    run_mesh(phonon, mesh)
     total = phonon.run_total_dos(
         freq_min=low - margin, freq_max=high + margin, freq_pitch=pitch
     )
-    run_mesh(phonon, mesh)
     projected = phonon.run_projected_dos(
         freq_min=low - margin, freq_max=high + margin, freq_pitch=pitch
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import shutil
+import subprocess
+import sys
 import warnings
 
 import numpy as np
 import phonopy
 import pytest
 import yaml
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.emt import EMT
@@ -18,7 +21,7 @@ from phonopy.file_IO import parse_FORCE_CONSTANTS, parse_FORCE_SETS
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.phonons.analysis import frequencies_at
 from jmp_calc.sim.phonons.calculation import run_phonons
-from jmp_calc.sim.phonons.files import PhononFiles
+from jmp_calc.sim.phonons.files import PHONOPY_FILES, PhononFiles
 from jmp_calc.sim.phonons.picture import plot_bands, plot_thermal
 from jmp_calc.sim.phonons.settings import ConvergenceSettings, PhononSettings
 
@@ -77,6 +80,44 @@ def test_phonopy_loads_the_folder_and_finds_the_same(result):
     phonon = loaded(result.files.phonopy)
     expected = frequencies_at(result.phonon, Q)
     np.testing.assert_allclose(phonon.run_qpoints(Q).frequencies, expected, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def alloy(tmp_path_factory):
+    """Two elements with masses of their own and Born charges, in a tetragonal cell."""
+    folder = tmp_path_factory.mktemp("alloy")
+    lines = ["14.4", "4 0 0 0 4 0 0 0 5", "1 0 0 0 1 0 0 0 2", "-1 0 0 0 -1 0 0 0 -2"]
+    (folder / "charges").write_text("\n".join(lines) + "\n")
+    atoms = Atoms(
+        "CuAu", scaled_positions=[[0, 0, 0], [0.5] * 3], cell=[2.8, 2.8, 3.7], pbc=True
+    )
+    atoms.set_masses([65, 190])
+    return compute(folder, atoms, born=folder / "charges")
+
+
+@pytest.mark.parametrize("lacking", [(), ("FORCE_CONSTANTS",), PHONOPY_FILES[1:]])
+def test_the_command_line_of_phonopy_goes_on_with_the_same_frequencies(
+    alloy, lacking, tmp_path
+):
+    folder = shutil.copytree(alloy.files.phonopy, tmp_path / "copy")
+    for name in lacking:
+        (folder / name).unlink(missing_ok=True)
+    code = "from phonopy.scripts.phonopy_load import run; run()"
+    words = [sys.executable, "-c", code, "phonopy_params.yaml", "--qpoints", *Q.flat]
+    # with a BORN file of another crystal nearby, which is not to be read
+    (folder / "BORN").write_text("14.4\n1 0 0 0 1 0 0 0 1\n9 0 0 0 9 0 0 0 9\n")
+    subprocess.run(list(map(str, words)), cwd=folder, check=True, capture_output=True)
+    found = yaml.safe_load((folder / "qpoints.yaml").read_text())
+    frequencies = [[b["frequency"] for b in q["band"]] for q in found["phonon"]]
+    expected = frequencies_at(alloy.phonon, Q)
+    np.testing.assert_allclose(frequencies, expected, atol=1e-4)
+
+
+def test_parts_of_the_density_of_states_add_up_to_the_whole(alloy):
+    states = alloy.analysis.states
+    assert set(states.by_element) == {"Cu", "Au"}
+    whole = sum(states.by_element.values())
+    np.testing.assert_allclose(whole, states.total, atol=1e-6)
 
 
 def test_force_sets_and_force_constants_are_those_of_phonopy(result):
