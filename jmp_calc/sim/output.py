@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -215,7 +216,13 @@ def save_summary(summary: Mapping[str, Any], path: Path) -> None:
     Raises:
         DataError: If it cannot be written.
     """
-    text = yaml.safe_dump(_plain(summary), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(
+        _plain(summary),
+        sort_keys=False,
+        allow_unicode=True,
+        # paths and the command stay on one line, to be copied and found
+        width=math.inf,
+    )
     save_text(path, text)
 
 

@@ -16,6 +16,7 @@ from ase.build import bulk, molecule
 from ase.io import read, write
 
 from jmp_calc.cli import main
+from jmp_calc.errors import DataError
 from toys.pools import Pools
 
 TESTS = Path(__file__).parents[1]
@@ -104,7 +105,7 @@ def test_a_second_start_does_what_is_missing(pools, capsys):
     done, pools.n_before_interrupt = list(pools.seen), None
     assert campaign("relax", *words) == 0
     assert sorted(done + pools.seen) == [f"many-{n}" for n in range(6)]
-    assert "done before 2 tasks" in capsys.readouterr().out
+    assert "done before 2" in capsys.readouterr().out
     pools.seen = []
     assert campaign("relax", *words) == 0
     assert pools.seen == []
@@ -133,6 +134,35 @@ def test_changed_settings_and_structures_are_refused_or_redone(pools, capsys):
     assert "many.xyz (or a setting) has changed since many-4 was computed" in error
     assert campaign("relax", *words, "--overwrite") == 0
     assert pools.seen == ["many-4"]
+
+
+def test_the_table_is_true_when_the_work_cannot_go_on(pools, capsys):
+    pools.n_before_interrupt = 2
+    pools.interrupt = DataError("no worker can be had")
+    assert campaign("relax", "many.xyz", "--frame", ":", "--out", "out") == 2
+    assert "no worker can be had" in capsys.readouterr().err
+    statuses = [row["status"] for row in rows("out/campaign.csv")]
+    assert sorted(statuses) == 2 * ["converged"] + 4 * ["not started"]
+
+
+def test_files_are_named_where_they_are_whatever_the_folder_is_called(pools):
+    out = Path(" and ".join(6 * ["a folder of many words"])) / "it's: #1"
+    assert campaign("relax", "many.xyz", "--out", out) == 0
+    (summary,) = out.glob("parts/many/*-summary.yml")
+    files = yaml.safe_load(summary.read_text())["files"]
+    assert Path(files["table"]).is_file()
+    assert Path(files["of_structures"][0]["final"]).is_file()
+
+
+def test_a_bug_in_one_of_many_shows_where_it_happened(pools, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise KeyError("x")
+
+    monkeypatch.setattr("jmp_calc.cli.campaigns.works.run_relax", fail)
+    assert campaign("relax", "many.xyz", "--frame", ":", "--out", "out") == 1
+    error = capsys.readouterr().err
+    assert error.count("Traceback (most recent call last)") == 1
+    assert "jmp-md: many-5: failed: KeyError: 'x'" in error
 
 
 def test_single_points_are_computed_in_batches_and_joined(pools):
@@ -185,6 +215,10 @@ def test_phonons_of_crystals_with_pictures(pools, capsys):
         (["--ray", "here", "--out", "out"], "ray is 'here'; give auto"),
         (["--per-task", "4"], "--per-task is for campaigns; add --workers N"),
         (["--workers", "2", "--out", "old"], "parts exists and would be replaced"),
+        (
+            ["--workers", "2", "--out", "out", "--device", "cuda:1"],
+            "Ray gives each worker a GPU of its own: use --device cuda",
+        ),
     ],
 )
 def test_bad_options_are_one_line(words, told, pools, capsys):
@@ -235,10 +269,9 @@ def test_two_workers_of_which_one_is_killed_and_a_second_start(here):
     table = rows("out/campaign.csv")
     assert [row["status"] for row in table] == 6 * ["converged"]
     assert table[3]["attempts"] == "2"
-    lines = Path("out/journal.jsonl").read_text().splitlines()
-    assert len(lines) == 6
+    assert len(list(Path("out/parts").iterdir())) == 6
     times = {path: path.stat().st_mtime_ns for path in Path("out/parts").glob("*/*")}
     second = start(*deadly)
     assert second.returncode == 0
-    assert "done before 6 tasks" in second.stdout
+    assert "done before 6" in second.stdout
     assert times == {p: p.stat().st_mtime_ns for p in Path("out/parts").glob("*/*")}

@@ -20,6 +20,7 @@ class InProcess:
         n_workers: How many parts are taken at a time.
         kills: Name of a part -> how many workers die with it, after their work.
         n_before_interrupt: Parts that are done before Ctrl-C; None: it never comes.
+        interrupt: What is raised then.
     """
 
     def __init__(
@@ -29,12 +30,15 @@ class InProcess:
         n_workers: int = 2,
         kills: dict[str, int] | None = None,
         n_before_interrupt: int | None = None,
+        interrupt: BaseException | None = None,
     ) -> None:
         self.seen: list[str] = []
+        """Names of the parts that were done, or tried."""
         self._do = do
         self._n_workers = n_workers
         self._kills = dict(kills or {})
         self._n_left = n_before_interrupt
+        self._interrupt = interrupt or KeyboardInterrupt()
         self._queue: list[tuple[Part, Path]] = []
 
     @property
@@ -49,7 +53,7 @@ class InProcess:
     def wait(self) -> list[tuple[Part, Outcome]]:
         if self._n_left is not None:
             if self._n_left == 0:
-                raise KeyboardInterrupt
+                raise self._interrupt
             self._n_left -= 1
         # the last comes first: parts end in any order
         part, folder = self._queue.pop()
@@ -67,6 +71,7 @@ class Pools:
     def __init__(self) -> None:
         self.kills: dict[str, int] = {}
         self.n_before_interrupt: int | None = None
+        self.interrupt: BaseException | None = None
         self.seen: list[str] = []
 
     @contextlib.contextmanager
@@ -75,7 +80,10 @@ class Pools:
         worker = Worker(plan)
         worker.prepare()
         pool = InProcess(
-            worker.do, kills=self.kills, n_before_interrupt=self.n_before_interrupt
+            worker.do,
+            kills=self.kills,
+            n_before_interrupt=self.n_before_interrupt,
+            interrupt=self.interrupt,
         )
         self.seen = pool.seen
         yield pool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,11 +12,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jmp_calc.cli import EXIT_INTERRUPTED, EXIT_USAGE
+from jmp_calc.cli import (
+    EXIT_BUG,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_CONVERGED,
+    EXIT_UNSTABLE,
+    EXIT_USAGE,
+)
 from jmp_calc.cli.campaigns.ledger import Ledger, join_texts, merge_tables
 from jmp_calc.cli.campaigns.loop import Tally, work_off
 from jmp_calc.cli.campaigns.options import CampaignOptions
-from jmp_calc.cli.campaigns.parts import Ended, Part, plain, split
+from jmp_calc.cli.campaigns.parts import Part, fingerprints_of, plain
 from jmp_calc.cli.campaigns.ray_pool import import_ray, ray_pool
 from jmp_calc.cli.campaigns.worker import Work, WorkerPlan
 from jmp_calc.cli.job import (
@@ -39,6 +47,19 @@ from jmp_calc.sim.record import save_table
 SHOWN = 20
 """Structures with problems that are listed on the screen; the table has all."""
 
+TABLE_EVERY_S = 30.0
+"""How often the table is written while the work goes on, s."""
+
+WORST_FIRST = (
+    EXIT_USAGE,
+    EXIT_BUG,
+    EXIT_UNSTABLE,
+    EXIT_NOT_CONVERGED,
+    EXIT_INTERRUPTED,
+    EXIT_DONE,
+)
+"""Of several exit codes the first in this order counts: structures without results tell
+more than an iteration without success."""
 
 WEIGHTS = ("model", "committee")
 """Options of a model that name weights files."""
@@ -106,22 +127,29 @@ class Campaign:
         """
         if self.output.plot:
             require_matplotlib()
+        if ":" in self.model.device:
+            raise ArgumentError(
+                f"--device {self.model.device} is for one process; in a campaign Ray "
+                "gives each worker a GPU of its own: use --device cuda"
+            )
         folder = self.folder
         import_ray()
         with one_line_warnings() as told, terminated_like_ctrl_c():
             about = self._describe()
             told.extend(about["notes"])
             identity = self._identity(about)
-            parts = list(
-                split(self.structures, identity["structures_per_task"], identity)
-            )
             overwrite = self.output.overwrite
             ledger = Ledger(folder, keeps_attempts=self.work.can_go_on)
             with ledger.opened(
                 identity, files=self.common_files(), overwrite=overwrite
             ):
-                missing = ledger.missing(parts, overwrite=overwrite)
-                self._print_start(about, parts, missing)
+                missing = ledger.missing(
+                    self.structures,
+                    fingerprints_of(self.structures, identity),
+                    per_task=self.options.per_task or self.per_task,
+                    overwrite=overwrite,
+                )
+                self._print_start(about, missing)
                 provenance = {
                     "inputs": describe_inputs(self.structures),
                     "model": {
@@ -130,9 +158,13 @@ class Campaign:
                         "dtype": self.model.dtype,
                     },
                 }
-                tally = self._do(missing, ledger, about, provenance)
-                self._save(parts, ledger, tally, provenance)
-            return self._print_end(parts, ledger, tally)
+                tally = Tally()
+                try:
+                    self._do(missing, ledger, about, provenance, tally)
+                finally:
+                    self._save_table(self._rows(ledger, tally))
+                self._save(ledger, tally, provenance)
+            return self._print_end(ledger, tally)
 
     def _describe(self) -> dict[str, Any]:
         # this machine hands out the work, and may have no GPU
@@ -164,7 +196,6 @@ class Campaign:
                 "verb": self.verb,
                 "settings": settings,
                 "model": model,
-                "structures_per_task": self.options.per_task or self.per_task,
                 "pictures": self.output.picture_format if self.output.plot else None,
             }
         )
@@ -176,9 +207,10 @@ class Campaign:
         ledger: Ledger,
         about: Mapping[str, Any],
         provenance: Mapping[str, Any],
-    ) -> Tally:
+        tally: Tally,
+    ) -> None:
         if not missing:
-            return Tally()
+            return
         # workers have other working folders
         absolute: dict[str, Any] = {
             name: _each(value, _absolute)
@@ -200,71 +232,57 @@ class Campaign:
             ) as bar,
             ray_pool(plan, self.options, n_tasks=len(missing)) as pool,
         ):
+            saved = time.monotonic()
 
-            def show(part: Part, tally: Tally) -> None:
+            def show(part: Part) -> None:
+                nonlocal saved
                 notes = []
                 if tally.failed:
-                    notes.append(f"{len(tally.failed)} tasks failed")
+                    notes.append(f"{len(tally.failed)} failed")
                 if tally.n_lost:
                     notes.append(f"{tally.n_lost} workers lost")
                 bar.set_postfix_str(", ".join(notes), refresh=False)
                 bar.update(len(part.structures))
+                if time.monotonic() - saved > TABLE_EVERY_S:
+                    self._save_table(self._rows(ledger, tally))
+                    saved = time.monotonic()
 
-            return work_off(missing, pool, ledger, progress=show)
+            work_off(missing, pool, ledger, tally, progress=show)
 
-    def _rows(
-        self, parts: Sequence[Part], ledger: Ledger, tally: Tally
-    ) -> list[dict[str, Any]]:
+    def _rows(self, ledger: Ledger, tally: Tally) -> list[dict[str, Any]]:
         """Return how each structure ended, in the order of the input."""
-        rows = []
-        for part in parts:
-            account = ledger.account_of(part)
-            ended = {one.name: one for one in ledger.ended(part)}
-            failed = tally.failed.get(part.name)
-            for structure in part.structures:
-                one = ended.get(structure.name) or Ended(
-                    name=structure.name,
-                    status="not started" if failed is None else "failed",
-                    exit_code=EXIT_INTERRUPTED if failed is None else failed.exit_code,
-                    reason=None if failed is None else failed.reason,
-                )
-                rows.append(
-                    {
-                        "name": one.name,
-                        "file": structure.path,
-                        "frame": structure.frame,
-                        "status": one.status,
-                        "exit_code": one.exit_code,
-                        "reason": one.reason,
-                        "folder": None if account is None else f"parts/{part.name}",
-                        "worker": None if account is None else account["worker"],
-                        "attempts": None if account is None else account["attempts"],
-                        "task_seconds": None if account is None else account["seconds"],
-                    }
-                )
-        return rows
+        return [
+            {
+                "name": structure.name,
+                "file": structure.path,
+                "frame": structure.frame,
+                **_end_of(structure.name, ledger, tally),
+            }
+            for structure in self.structures
+        ]
+
+    def _save_table(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        save_table({key: [row[key] for row in rows] for key in rows[0]}, self.table)
 
     def _save(
-        self,
-        parts: Sequence[Part],
-        ledger: Ledger,
-        tally: Tally,
-        provenance: Mapping[str, Any],
+        self, ledger: Ledger, tally: Tally, provenance: Mapping[str, Any]
     ) -> None:
-        rows = self._rows(parts, ledger, tally)
-        save_table({key: [row[key] for row in rows] for key in rows[0]}, self.table)
         joined: dict[str, list[Path]] = {}
-        for part in parts:
-            if ledger.account_of(part) is None:
-                continue
+        structures = {structure.name: structure for structure in self.structures}
+        accounts = [ledger.account_of(name) for name in structures]
+        for account in {a["part"]: a for a in accounts if a is not None}.values():
+            part = account["part"]
             common = self.work.common(
-                part.structures, ledger.parts / part.name, part.name
+                [structures[name] for name in account["structures"]],
+                ledger.parts / part,
+                part,
             )
             for name, paths in common.items():
                 joined.setdefault(name, []).extend(filter(Path.exists, paths))
         for name, paths in joined.items():
             join = merge_tables if name.endswith(".csv") else join_texts
             join(paths, self.folder / name)
+        counts = Counter(row["status"] for row in self._rows(ledger, tally))
         save_summary(
             {
                 "status": "completed" if tally.interruption is None else "interrupted",
@@ -274,8 +292,9 @@ class Campaign:
                 "campaign": asdict(self.options),
                 "versions": versions(),
                 "results": {
-                    "structures": dict(Counter(row["status"] for row in rows)),
+                    "structures": dict(counts),
                     "workers_lost": tally.n_lost,
+                    "mixed_versions": ledger.mixed_versions() or None,
                 },
                 "files": [self.table, *(self.folder / name for name in joined)],
             },
@@ -287,15 +306,13 @@ class Campaign:
         assert self.output.out is not None
         return self.output.out / path.relative_to(self.folder)
 
-    def _print_start(
-        self, about: Mapping[str, Any], parts: Sequence[Part], missing: Sequence[Part]
-    ) -> None:
-        n_done = len(parts) - len(missing)
+    def _print_start(self, about: Mapping[str, Any], missing: Sequence[Part]) -> None:
+        n_done = len(self.structures) - sum(len(part.structures) for part in missing)
         print_facts(
             {
-                "campaign": f"{self.verb}, {len(self.structures)} structures in "
-                f"{len(parts)} tasks",
-                "done before": f"{n_done} tasks" if n_done else None,
+                "campaign": f"{self.verb}, {len(self.structures)} structures",
+                "done before": n_done or None,
+                "tasks": len(missing),
                 "model": describe_model(about),
                 "forces": describe_forces(about),
             }
@@ -303,8 +320,8 @@ class Campaign:
         for note in about["notes"]:
             print_facts({"note": note})
 
-    def _print_end(self, parts: Sequence[Part], ledger: Ledger, tally: Tally) -> int:
-        rows = self._rows(parts, ledger, tally)
+    def _print_end(self, ledger: Ledger, tally: Tally) -> int:
+        rows = self._rows(ledger, tally)
         counts = Counter(row["status"] for row in rows)
         lost = f"{tally.n_lost} workers; what they had was given to others"
         print_facts(
@@ -316,6 +333,15 @@ class Campaign:
                 "summary": self._shown(self.summary),
             }
         )
+        for package, found in ledger.mixed_versions().items():
+            print(
+                f"jmp-md: warning: results were computed with several versions of "
+                f"{package}: {', '.join(found)}",
+                file=sys.stderr,
+            )
+        bugs = [one.traceback for one in tally.failed.values() if one.traceback]
+        if bugs:
+            print(bugs[0], file=sys.stderr, end="")
         bad = [row for row in rows if row["exit_code"] and row["reason"]]
         for row in bad[:SHOWN]:
             print(
@@ -333,8 +359,38 @@ class Campaign:
             )
             return EXIT_INTERRUPTED
         codes = {row["exit_code"] for row in rows}
-        # an input error tells more than an iteration without success
-        return EXIT_USAGE if EXIT_USAGE in codes else max(codes)
+        return next(code for code in WORST_FIRST if code in codes)
+
+
+def _end_of(name: str, ledger: Ledger, tally: Tally) -> dict[str, Any]:
+    """Return how a structure ended, as columns of the table."""
+    columns = dict.fromkeys(("folder", "worker", "attempts", "task_seconds"))
+    failed = tally.failed.get(name)
+    if failed is not None:
+        return {
+            "status": "failed",
+            "exit_code": failed.exit_code,
+            "reason": failed.reason,
+            **columns,
+        }
+    account = ledger.account_of(name)
+    if account is None:
+        return {
+            "status": "not started",
+            "exit_code": EXIT_INTERRUPTED,
+            "reason": None,
+            **columns,
+        }
+    ended = next(one for one in account["ended"] if one["name"] == name)
+    return {
+        "status": ended["status"],
+        "exit_code": ended["exit_code"],
+        "reason": ended["reason"],
+        "folder": f"parts/{account['part']}",
+        "worker": account["worker"],
+        "attempts": account["attempts"],
+        "task_seconds": account["seconds"],
+    }
 
 
 def _each(value: Any, change: Callable[[str], str]) -> Any:

@@ -1,19 +1,19 @@
 """What a campaign has done, on disk: each result appears once and whole.
 
 One process writes here. Workers fill folders under ``.work``; a folder is renamed to
-its place under ``parts`` when its part has ended, with the account of the part in it,
-and only then is a line added to the journal. So a part is done if its folder is there,
-whatever was killed and when, and a worker that was given up can spoil nothing.
+its place under ``parts`` when its part has ended, with the account of the part in it.
+So a part is done if its folder is there, whatever was killed and when, and a worker
+that was given up can spoil nothing: no two attempts ever have the same folder.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import glob
 import io
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,13 +22,18 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from jmp_calc.cli.campaigns.parts import Done, Ended, Part
+from jmp_calc.cli.campaigns.parts import Done, Part, split
+from jmp_calc.cli.structures import Structure
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.files import replacing
-from jmp_calc.sim.output import LineFile, check_new, save_text, writing
+from jmp_calc.sim.output import check_new, save_text, writing
 
 ACCOUNT = "campaign-part.json"
 """File in the folder of each part that tells how it ended."""
+
+Account = dict[str, Any]
+"""Content of that file; ``part`` is its name, ``structures`` has the fingerprint of each
+structure by name, ``ended`` how each ended."""
 
 
 class Ledger:
@@ -46,9 +51,7 @@ class Ledger:
         self.parts = folder / "parts"
         self.work = folder / ".work"
         self.identity = folder / "campaign.yml"
-        self.journal = folder / "journal.jsonl"
-        self._done: dict[str, dict[str, Any]] = {}
-        self._lines: LineFile | None = None
+        self._accounts: dict[str, Account] = {}
 
     @contextlib.contextmanager
     def opened(
@@ -68,20 +71,18 @@ class Ledger:
         """
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".campaign.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ArgumentError(
-                f"another jmp-md works in {self.folder}; wait for it, or choose "
-                "another --out"
-            ) from error
+            lock = FileLock(self.folder / ".campaign.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise ArgumentError(
+                    f"another jmp-md works in {self.folder}; wait for it, or choose "
+                    "another --out"
+                ) from error
         try:
             self._begin(identity, files, overwrite=overwrite)
             yield self
         finally:
-            if self._lines is not None:
-                self._lines.close()
             self._clean()
             lock.release()
 
@@ -91,15 +92,14 @@ class Ledger:
         if self.identity.exists():
             self._check_same(identity, overwrite=overwrite)
         else:
-            check_new([self.parts, self.journal, *files], overwrite=overwrite)
+            check_new([self.parts, *files], overwrite=overwrite)
         # what a process left that was killed
         self._clean()
+        save_text(self.identity, yaml.safe_dump(dict(identity), sort_keys=False))
         with writing(self.folder):
             self.parts.mkdir(exist_ok=True)
             self.work.mkdir(exist_ok=True)
-        save_text(self.identity, yaml.safe_dump(dict(identity), sort_keys=False))
-        keep_bytes = self._read_journal() if self.journal.exists() else None
-        self._lines = LineFile(self.journal, overwrite=True, keep_bytes=keep_bytes)
+        self._read_accounts()
 
     def _clean(self) -> None:
         if not self._keeps_attempts:
@@ -107,10 +107,6 @@ class Ledger:
         with contextlib.suppress(OSError):
             # stays if attempts are in it
             self.work.rmdir()
-
-    def _attempts(self, part: Part) -> list[Path]:
-        stem = f"{part.name}.{part.fingerprint[:12]}"
-        return sorted(self.work.glob(f"{glob.escape(stem)}.*"))
 
     def _check_same(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
         try:
@@ -125,60 +121,70 @@ class Ledger:
                 "with --overwrite"
             )
 
-    def _read_journal(self) -> int:
-        """Take what is done from the journal; return the size of its whole lines."""
-        size = 0
-        for line in self.journal.read_bytes().splitlines(keepends=True):
+    def _read_accounts(self) -> None:
+        for path in sorted(self.parts.glob(f"*/{ACCOUNT}")):
             try:
-                account = json.loads(line)
-                self._done[account["part"]] = account
-            except (ValueError, TypeError, KeyError):
-                break
-            if not line.endswith(b"\n"):
-                del self._done[account["part"]]
-                break
-            size += len(line)
-        return size
+                account = json.loads(path.read_text("utf-8"))
+                is_ours = account["part"] == path.parent.name
+            except (OSError, ValueError, TypeError, KeyError):
+                continue
+            if is_ours:
+                self._enter(account)
 
-    def missing(self, parts: Sequence[Part], *, overwrite: bool) -> list[Part]:
-        """Return the parts that are still to be done.
+    def missing(
+        self,
+        structures: Sequence[Structure],
+        fingerprints: Mapping[str, str],
+        *,
+        per_task: int,
+        overwrite: bool,
+    ) -> list[Part]:
+        """Return what is still to be done, as parts.
 
         Args:
-            parts: All of the campaign.
-            overwrite: Whether those whose structures have changed are done again.
+            structures: All of the campaign.
+            fingerprints: Of each name.
+            per_task: Structures in each part.
+            overwrite: Whether results of structures that have changed, or are not
+                there any more, are removed.
 
         Raises:
-            ArgumentError: If structures have changed and may not be done again.
+            ArgumentError: If there are such results and they may not be removed.
         """
-        found = []
-        for part in parts:
-            account = self._account(part)
-            if account is None:
-                found.append(part)
-            elif account["fingerprint"] != part.fingerprint:
+        paths = {structure.name: structure.path for structure in structures}
+        stale = {}
+        for name, account in self._accounts.items():
+            if account["structures"][name] != fingerprints.get(name):
+                stale[account["part"]] = account
                 if not overwrite:
-                    raise ArgumentError(
-                        f"{part.structures[0].path} (or a setting) has changed since "
-                        f"{part.name} was computed in {self.folder}; choose another "
-                        "--out, or compute what has changed again with --overwrite"
-                    )
-                self._done.pop(part.name, None)
-                found.append(part)
-        return found
+                    raise self._refusal(name, paths.get(name))
+        for part, account in stale.items():
+            self._remove(self.parts / part)
+            for name in account["structures"]:
+                del self._accounts[name]
+        todo = [one for one in structures if one.name not in self._accounts]
+        taken = {account["part"] for account in self._accounts.values()}
+        return list(split(todo, per_task, fingerprints, taken))
 
-    def _account(self, part: Part) -> dict[str, Any] | None:
-        folder = self.parts / part.name
-        known = self._done.get(part.name)
-        if known is not None and folder.is_dir():
-            return known
-        self._done.pop(part.name, None)
-        try:
-            account: dict[str, Any] = json.loads((folder / ACCOUNT).read_text("utf-8"))
-        except (OSError, ValueError):
-            return None
-        # its folder got its name, and then something killed us
-        self._enter(account)
-        return account
+    def _remove(self, place: Path) -> None:
+        # in one step, so that no half of a part is ever seen
+        removed = self.work / f"removed.{time.time_ns():020d}"
+        with writing(place):
+            place.rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)
+
+    def _refusal(self, name: str, path: Path | None) -> ArgumentError:
+        if path is None:
+            return ArgumentError(
+                f"{self.folder} holds results of {name}, which is not among the "
+                "structures now; give all of them again, choose another --out, or "
+                "remove such results with --overwrite"
+            )
+        return ArgumentError(
+            f"{path} (or a setting) has changed since {name} was computed in "
+            f"{self.folder}; choose another --out, or compute what has changed again "
+            "with --overwrite"
+        )
 
     def new_work_folder(self, part: Part) -> Path:
         """Return a new folder for an attempt.
@@ -186,10 +192,8 @@ class Ledger:
         Args:
             part: What is to be done there.
         """
-        before = self._attempts(part)
-        number = int(before[-1].suffix[1:]) + 1 if before else 0
-        name = f"{part.name}.{part.fingerprint[:12]}.{number:06d}"
-        folder = self.work / name
+        # the time, lest a worker of an earlier start that still lives writes here
+        folder = self.work / f"{part.fingerprint[:24]}.{time.time_ns():020d}"
         with writing(folder):
             folder.mkdir()
         return folder
@@ -206,48 +210,45 @@ class Ledger:
         Raises:
             DataError: If that cannot be written.
         """
+        names = [structure.name for structure in part.structures]
         account = {
             "part": part.name,
-            "fingerprint": part.fingerprint,
+            "structures": dict(zip(names, part.fingerprints, strict=True)),
             "attempts": attempt,
             "worker": done.worker,
+            "versions": dict(done.versions),
             "seconds": round(done.seconds, 3),
             "ended": [asdict(ended) for ended in done.ended],
         }
         save_text(folder / ACCOUNT, json.dumps(account, indent=1) + "\n")
         place = self.parts / part.name
+        if place.exists():
+            # without an account
+            self._remove(place)
         with writing(place):
-            if place.exists():
-                place.rename(self.new_work_folder(part) / "before")
             folder.rename(place)
         self._enter(account)
-        for other in self._attempts(part):
+        for other in self.work.glob(f"{part.fingerprint[:24]}.*"):
             shutil.rmtree(other, ignore_errors=True)
 
-    def _enter(self, account: dict[str, Any]) -> None:
-        assert self._lines is not None
-        self._lines.append(json.dumps(account) + "\n")
-        self._done[account["part"]] = account
+    def _enter(self, account: Account) -> None:
+        self._accounts |= dict.fromkeys(account["structures"], account)
 
-    def account_of(self, part: Part) -> Mapping[str, Any] | None:
-        """Return how a part ended, or None if it did not.
+    def account_of(self, name: str) -> Account | None:
+        """Return how the part of a structure ended, or None if it did not.
 
         Args:
-            part: One of the campaign.
+            name: Of the structure.
         """
-        account = self._done.get(part.name)
-        if account is None or account["fingerprint"] != part.fingerprint:
-            return None
-        return account
+        return self._accounts.get(name)
 
-    def ended(self, part: Part) -> list[Ended]:
-        """Return how the structures of a part ended; empty if it is not done.
-
-        Args:
-            part: One of the campaign.
-        """
-        account = self.account_of(part)
-        return [] if account is None else [Ended(**one) for one in account["ended"]]
+    def mixed_versions(self) -> dict[str, list[str]]:
+        """Return the packages of which results have several versions."""
+        found: dict[str, set[str]] = {}
+        for account in self._accounts.values():
+            for package, version in account["versions"].items():
+                found.setdefault(package, set()).add(version)
+        return {name: sorted(all_) for name, all_ in found.items() if len(all_) > 1}
 
 
 def merge_tables(tables: Sequence[Path], path: Path) -> None:

@@ -46,7 +46,7 @@ class Tally:
     """How a campaign went."""
 
     failed: dict[str, Failed] = field(default_factory=dict)
-    """Parts without results, by name."""
+    """Structures without results, by name."""
     n_lost: int = 0
     """Workers that were lost."""
     interruption: str | None = None
@@ -57,24 +57,26 @@ def work_off(
     parts: Sequence[Part],
     executor: Executor,
     ledger: Ledger,
+    tally: Tally,
     *,
-    progress: Callable[[Part, Tally], None],
-) -> Tally:
+    progress: Callable[[Part], None],
+) -> None:
     """Do parts; those whose worker is lost are done again by another.
+
+    Structures of a part that failed or took two workers with it are tried one by one,
+    so that a bad one does not take the others with it. What is done, the ledger knows;
+    Ctrl-C ends the work early.
 
     Args:
         parts: What is to be done.
         executor: Does it.
         ledger: Keeps what is done.
+        tally: Takes note of what goes wrong.
         progress: Called after each part that has ended or failed.
-
-    Returns:
-        What went wrong; what is done, the ledger knows. Ctrl-C ends the work early.
 
     Raises:
         JMPError: If nothing can be written, or no worker can be had.
     """
-    tally = Tally()
     with _interruptible(tally):
         queue = deque(parts)
         attempts: Counter[str] = Counter()
@@ -90,16 +92,23 @@ def work_off(
                 attempt = attempts[part.name]
                 if isinstance(outcome, Done):
                     ledger.publish(part, outcome, folder, attempt)
-                elif isinstance(outcome, Failed):
-                    tally.failed[part.name] = outcome
-                else:
-                    tally.n_lost += 1
-                    if attempt < ATTEMPTS:
-                        queue.append(part)
-                        continue
-                    tally.failed[part.name] = _given_up(outcome, attempt)
-                progress(part, tally)
-    return tally
+                    progress(part)
+                    continue
+                tally.n_lost += isinstance(outcome, Lost)
+                again = _tried_again(part, outcome, attempt)
+                queue.extend(again)
+                if not again:
+                    (structure,) = part.structures
+                    tally.failed[structure.name] = _given_up(outcome, attempt)
+                    progress(part)
+
+
+def _tried_again(part: Part, outcome: Failed | Lost, attempt: int) -> list[Part]:
+    """Return what is to be done after a part gave no results."""
+    is_lost = isinstance(outcome, Lost)
+    if len(part.structures) > 1:
+        return [part] if is_lost and attempt == 1 else part.singles()
+    return [part] if is_lost and attempt < ATTEMPTS else []
 
 
 @contextlib.contextmanager
@@ -110,9 +119,12 @@ def _interruptible(tally: Tally) -> Iterator[None]:
         tally.interruption = str(error) or "Ctrl-C"
 
 
-def _given_up(lost: Lost, attempts: int) -> Failed:
+def _given_up(outcome: Failed | Lost, attempts: int) -> Failed:
+    if isinstance(outcome, Failed):
+        return outcome
     return Failed(
-        reason=f"{attempts} workers died while computing it, the last: {lost.reason}; "
-        "was it killed for want of memory? fewer --workers need less",
+        reason=f"{attempts} workers died while computing it, the last: "
+        f"{outcome.reason}; was it killed for want of memory? fewer --workers need "
+        "less",
         exit_code=EXIT_USAGE,
     )

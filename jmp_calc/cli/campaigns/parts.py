@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,22 @@ class Part:
     """Name of its folder, unique in the campaign."""
     structures: tuple[Structure, ...]
     """At least one."""
-    fingerprint: str
-    """Changes with anything that its results depend on."""
+    fingerprints: tuple[str, ...]
+    """Of each structure; see :func:`fingerprints_of`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with anything that its results depend on."""
+        return hashlib.sha256("".join(self.fingerprints).encode()).hexdigest()
+
+    def singles(self) -> list[Part]:
+        """Return the same structures, each a part of its own."""
+        return [
+            Part(name=structure.name, structures=(structure,), fingerprints=(print_,))
+            for structure, print_ in zip(
+                self.structures, self.fingerprints, strict=True
+            )
+        ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +65,8 @@ class Done:
     """One per structure."""
     worker: str
     """Machine and process."""
+    versions: Mapping[str, str]
+    """Of the packages there."""
     seconds: float
     """Duration."""
 
@@ -63,6 +79,8 @@ class Failed:
     """The error."""
     exit_code: int
     """What the verb would have returned."""
+    traceback: str | None = None
+    """Where it happened, of a bug."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,27 +94,54 @@ class Lost:
 Outcome = Done | Failed | Lost
 
 
+def fingerprints_of(
+    structures: Iterable[Structure], identity: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return a hash for each name that changes with all that its results depend on.
+
+    Args:
+        structures: The input, whose names differ.
+        identity: What all results depend on; see :func:`plain`.
+    """
+    common = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
+    found = {}
+    for structure in structures:
+        digest = common.copy()
+        digest.update(structure.name.encode())
+        digest.update(content_of(structure.atoms))
+        found[structure.name] = digest.hexdigest()
+    return found
+
+
 def split(
-    structures: Iterable[Structure], per_task: int, identity: Mapping[str, Any]
+    structures: Iterable[Structure],
+    per_task: int,
+    fingerprints: Mapping[str, str],
+    taken: Collection[str] = (),
 ) -> Iterator[Part]:
     """Share structures out in their order.
 
     Args:
         structures: The input, whose names differ.
         per_task: Structures in each part.
-        identity: What all results depend on; see :func:`plain`.
+        fingerprints: Of each name; see :func:`fingerprints_of`.
+        taken: Names that other parts have.
     """
-    common = json.dumps(identity, sort_keys=True)
+    names = set(taken)
     rest = iter(structures)
     while chosen := tuple(itertools.islice(rest, per_task)):
         name = chosen[0].name
         if len(chosen) > 1:
             name += f"-to-{chosen[-1].name}"
-        digest = hashlib.sha256(common.encode())
-        for structure in chosen:
-            digest.update(structure.name.encode())
-            digest.update(content_of(structure.atoms))
-        yield Part(name=name, structures=chosen, fingerprint=digest.hexdigest())
+        while name in names:
+            # a file may be called like that
+            name += "-more"
+        names.add(name)
+        yield Part(
+            name=name,
+            structures=chosen,
+            fingerprints=tuple(fingerprints[one.name] for one in chosen),
+        )
 
 
 def content_of(atoms: Atoms) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from jmp_calc.cli.job import Job, build_calculator, describe_first
 from jmp_calc.cli.options import ModelOptions
 from jmp_calc.cli.structures import Structure
 from jmp_calc.errors import CheckpointError, DataError, JMPError
+from jmp_calc.sim.output import versions
 
 
 @runtime_checkable
@@ -78,6 +80,7 @@ class Worker:
     def __init__(self, plan: WorkerPlan) -> None:
         self._plan = plan
         self._calculator: Any = None
+        self._versions = versions()
         self._name = f"{socket.gethostname()}, process {os.getpid()}"
 
     def prepare(self) -> None:
@@ -108,11 +111,17 @@ class Worker:
             text = "; ".join([str(error), *getattr(error, "__notes__", [])])
             return Failed(reason=" ".join(text.split()), exit_code=EXIT_USAGE)
         except Exception as error:  # noqa: BLE001 (a bug in one part of thousands)
-            return Failed(reason=f"{type(error).__name__}: {error}", exit_code=EXIT_BUG)
+            return Failed(
+                reason=f"{type(error).__name__}: {error}",
+                exit_code=EXIT_BUG,
+                traceback=traceback.format_exc(),
+            )
         if any(one.exit_code == EXIT_INTERRUPTED for one in ended):
             return Lost(reason=f"{self._name} was interrupted")
         seconds = time.perf_counter() - started
-        return Done(ended=ended, worker=self._name, seconds=seconds)
+        return Done(
+            ended=ended, worker=self._name, versions=self._versions, seconds=seconds
+        )
 
     def _ended(self, part: Part, folder: Path) -> tuple[Ended, ...]:
         model = self._plan.model
@@ -140,8 +149,8 @@ class Worker:
         )
         ended = tuple(self._plan.work.do(part.structures, job, part.name))
         # summaries name their files, which are about to move
-        place = self._plan.seen.parent / "parts" / part.name
         for summary in folder.glob("*-summary.yml"):
             text = summary.read_text(encoding="utf-8")
-            summary.write_text(text.replace(str(folder), str(place)), encoding="utf-8")
+            text = text.replace(f".work/{folder.name}", f"parts/{part.name}")
+            summary.write_text(text, encoding="utf-8")
         return ended

@@ -8,7 +8,14 @@ import pytest
 from ase.build import bulk
 
 from jmp_calc.cli.campaigns.options import CampaignOptions
-from jmp_calc.cli.campaigns.parts import Done, Ended, Failed, Lost, split
+from jmp_calc.cli.campaigns.parts import (
+    Done,
+    Ended,
+    Failed,
+    Lost,
+    fingerprints_of,
+    split,
+)
 from jmp_calc.cli.campaigns.ray_pool import ray_pool
 from jmp_calc.cli.campaigns.worker import Worker, WorkerPlan
 from jmp_calc.cli.options import ModelOptions
@@ -50,7 +57,7 @@ def outcome_of(tmp_path: Path, answer=0, weights=None):
     worker = Worker(plan_of(tmp_path, answer, weights))
     worker.prepare()
     crystal = Structure(path=Path("cu.xyz"), frame=-1, name="cu", atoms=bulk("Cu"))
-    (part,) = split([crystal], 1, {})
+    (part,) = split([crystal], 1, fingerprints_of([crystal], {}))
     folder = tmp_path / ".work" / "cu.0.0"
     folder.mkdir(parents=True)
     return worker.do(part, folder)
@@ -70,7 +77,9 @@ def test_an_error_is_an_outcome(tmp_path):
 
 def test_a_bug_in_one_part_is_an_outcome_too(tmp_path):
     outcome = outcome_of(tmp_path, KeyError("x"))
-    assert outcome == Failed(reason="KeyError: 'x'", exit_code=1)
+    assert isinstance(outcome, Failed)
+    assert (outcome.reason, outcome.exit_code) == ("KeyError: 'x'", 1)
+    assert "in _ended" in outcome.traceback
 
 
 def test_an_interrupted_part_is_done_again(tmp_path):
