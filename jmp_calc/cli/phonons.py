@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from jmp_calc.cli import EXIT_DONE, EXIT_NOT_CONVERGED, EXIT_UNSTABLE, EXIT_USAGE
+from jmp_calc.cli import EXIT_UNSTABLE
 from jmp_calc.cli.campaigns.options import CampaignOptions
+from jmp_calc.cli.each import exit_code, run_each
 from jmp_calc.cli.job import (
     Allowed,
     Job,
-    describe_forces,
     describe_model,
     describe_structure,
-    open_job,
     print_facts,
 )
 from jmp_calc.cli.options import (
@@ -31,7 +29,7 @@ from jmp_calc.cli.options import (
     settings_options,
 )
 from jmp_calc.cli.structures import Structure, structures_argument
-from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.errors import ArgumentError
 from jmp_calc.pictures import require_matplotlib
 from jmp_calc.sim.phonons.settings import ConvergenceSettings, PhononSettings
 
@@ -90,20 +88,20 @@ def phonons(
 
     Example: jmp-md phonons si.cif --relax both --supercell "3 3 3" --plot
     """
-    if output.plot:
-        require_matplotlib()
     if importlib.util.find_spec("phonopy") is None:
         raise ArgumentError(
             "phonons need phonopy, which is not installed; "
             "run: pip install 'jmp-calc[phonons]'"
         )
+    allowed = Allowed(
+        direct_forces=allow_direct_forces, neighbor_cap=allow_neighbor_cap
+    )
     if campaign.is_asked:
         from jmp_calc.cli.campaigns.campaign import Campaign
         from jmp_calc.cli.campaigns.works import PhononWork
 
-        allowed = Allowed(
-            direct_forces=allow_direct_forces, neighbor_cap=allow_neighbor_cap
-        )
+        if output.plot:
+            require_matplotlib()
         return Campaign(
             verb="phonons",
             structures=structures,
@@ -119,54 +117,26 @@ def phonons(
                 fail_if_imaginary=fail_if_imaginary,
             ),
         ).run()
-    from jmp_calc.sim.phonons.crystal import check_crystal
-    from jmp_calc.sim.phonons.files import PhononFiles
 
-    for structure in structures:
-        check_crystal(structure.atoms)
+    def work(structure: Structure, job: Job) -> int:
+        allowed.check(job, "phonons", structure.atoms)
+        _print_start(structure, settings)
+        result = _compute(structure, settings, limits, job)
+        pictures = draw(result, settings, structure, output, job)
+        _print_end(result, pictures)
+        imaginary = result.analysis.imaginary
+        notes = [*result.notes, *([imaginary.text] if imaginary is not None else [])]
+        code = exit_code(structure, result, notes)
+        is_failure = fail_if_imaginary and imaginary is not None
+        return EXIT_UNSTABLE if is_failure else code
 
-    def files(folder: Path) -> list[Path]:
-        found = [
-            path
-            for structure in structures
-            for path in PhononFiles.under(folder, structure.name).all()
-        ]
-        pictures = [
-            path for s in structures for path in _pictures(folder, s.name, output)
-        ]
-        return found + (pictures if output.plot else [])
+    def files(folder: Path, structure: Structure) -> list[Path]:
+        from jmp_calc.sim.phonons.files import PhononFiles
 
-    name = structures[0].name if len(structures) == 1 else "phonons"
-    worst = EXIT_DONE
-    with open_job(structures, model, output, name=name, files=files) as job:
-        allowed = Allowed(
-            direct_forces=allow_direct_forces, neighbor_cap=allow_neighbor_cap
-        )
-        for structure in structures:
-            # one that cannot be computed is told in its turn
-            with contextlib.suppress(UnsupportedSystemError):
-                allowed.check(job.of_structure(structure), "phonons", structure.atoms)
-        for structure in structures:
-            try:
-                own = job.of_structure(structure)
-                _print_start(structure, settings, own)
-                result = _compute(structure, settings, limits, own)
-            except UnsupportedSystemError as error:
-                if len(structures) == 1:
-                    raise
-                print(f"jmp-md: {structure.name}: refused: {error}", file=sys.stderr)
-                worst = max(worst, EXIT_USAGE)
-                continue
-            pictures = draw(result, settings, structure, output, own)
-            _print_end(result, pictures)
-            worst = max(worst, _exit_code(result, fail_if_imaginary=fail_if_imaginary))
-        return job.ended(worst)
+        found = PhononFiles.under(folder, structure.name).all()
+        return [*found, *_pictures(folder, structure.name, output)]
 
-
-def _exit_code(result: PhononResult, *, fail_if_imaginary: bool) -> int:
-    if fail_if_imaginary and result.analysis.imaginary is not None:
-        return EXIT_UNSTABLE
-    return EXIT_DONE if result.is_converged else EXIT_NOT_CONVERGED
+    return run_each(structures, model, output, topic="phonons", files=files, work=work)
 
 
 class _Bars:
@@ -215,11 +185,9 @@ def _compute(
         )
 
 
-def _pictures(folder: Path, name: str, output: OutputOptions) -> tuple[Path, Path]:
-    return (
-        folder / f"{name}-bands.{output.picture_format}",
-        folder / f"{name}-thermal.{output.picture_format}",
-    )
+def _pictures(folder: Path, name: str, output: OutputOptions) -> list[Path]:
+    kinds = ("bands", "thermal") if output.plot else ()
+    return [folder / f"{name}-{kind}.{output.picture_format}" for kind in kinds]
 
 
 def draw(
@@ -241,9 +209,9 @@ def draw(
     Returns:
         The pictures.
     """
-    bands, thermal = _pictures(job.folder, structure.name, output)
     if not output.plot:
         return []
+    bands, thermal = _pictures(job.folder, structure.name, output)
     from jmp_calc.sim.phonons.picture import plot_bands, plot_thermal
 
     title = f"{structure.name}: {describe_model(job.about)}"
@@ -257,20 +225,16 @@ def draw(
     return [bands, thermal]
 
 
-def _print_start(structure: Structure, settings: PhononSettings, job: Job) -> None:
+def _print_start(structure: Structure, settings: PhononSettings) -> None:
     print_facts(
         {
             "structure": describe_structure(structure),
-            "model": describe_model(job.about),
-            "forces": describe_forces(job.about),
             "displace": f"by {settings.displacement_A:g} Å",
+            "note": "constraints of the file do not matter for phonons"
+            if structure.atoms.constraints
+            else None,
         }
     )
-    notes = list(job.about["notes"])
-    if structure.atoms.constraints:
-        notes.append("constraints of the file do not matter for phonons")
-    for note in notes:
-        print_facts({"note": note})
 
 
 def _print_end(result: PhononResult, pictures: Sequence[Path]) -> None:
@@ -309,17 +273,6 @@ def _print_end(result: PhononResult, pictures: Sequence[Path]) -> None:
             "pictures": ", ".join(map(str, pictures)) or None,
         }
     )
-    for note in result.notes:
-        print_facts({"note": note})
-    if analysis.imaginary is not None:
-        print(f"jmp-md: {analysis.imaginary.text}", file=sys.stderr)
-    if not result.is_converged:
-        print(
-            "jmp-md: not converged: the largest mesh or supercell that is allowed "
-            "still changes the result; see --max-supercell-atoms and "
-            "--max-mesh-points",
-            file=sys.stderr,
-        )
 
 
 def _residual_text(result: PhononResult) -> str:

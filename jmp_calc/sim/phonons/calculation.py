@@ -95,6 +95,21 @@ class PhononResult:
         last = {row.kind: row.is_converged for row in self.convergence}
         return all(last.values())
 
+    @property
+    def status(self) -> str:
+        """``completed`` or ``not converged``."""
+        return "completed" if self.is_converged else "not converged"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not converged."""
+        if self.is_converged:
+            return None
+        return (
+            "the largest mesh or supercell that is allowed still changes the result; "
+            "see --max-supercell-atoms and --max-mesh-points"
+        )
+
 
 def run_phonons(
     atoms: Atoms,
@@ -267,6 +282,8 @@ def _save(
     # the summary comes last: where it is, all else is
     save_summary(
         {
+            "status": result.status,
+            "reason": result.reason,
             **provenance,
             "settings": {**asdict(settings), **asdict(limits)},
             "born_sha256": None if settings.born is None else file_hash(settings.born),
