@@ -17,7 +17,13 @@ from jmp_calc.sim.output import extxyz_text, save_structure, save_text, without_
 from jmp_calc.sim.record import Record, save_table
 from jmp_calc.sim.relax.settings import RelaxSettings
 from jmp_calc.sim.side_by_side import compute_together, relax_together
-from jmp_calc.sim.vibrations.hessian import Hessian, Modes, compute_hessian, find_modes
+from jmp_calc.sim.vibrations.hessian import (
+    Hessian,
+    Modes,
+    compute_hessian,
+    find_modes,
+    free_atoms,
+)
 from jmp_calc.sim.vibrations.settings import VibrationsSettings, vibrations_files
 from jmp_calc.sim.vibrations.thermo import (
     SOFT_PER_CM,
@@ -114,6 +120,7 @@ def run_vibrations(
     record = Record(files, overwrite=overwrite, provenance=provenance)
     if len(atoms) == 0:
         raise UnsupportedSystemError("the structure has no atoms; give one with atoms")
+    free_atoms(atoms)
     start, is_converged = _start(atoms, settings, calculator)
     energy = float(start.get_potential_energy())
     force = float(np.linalg.norm(start.get_forces(), axis=1).max())

@@ -72,11 +72,7 @@ def compute_hessian(
     Raises:
         UnsupportedSystemError: If no atom is free, or a displacement is refused.
     """
-    free = VibrationsData.indices_from_constraints(atoms)
-    if not free:
-        raise UnsupportedSystemError(
-            "all atoms are fixed, so nothing can vibrate; remove the constraint"
-        )
+    free = free_atoms(atoms)
     systems = []
     for atom in free:
         for axis in range(3):
@@ -94,6 +90,23 @@ def compute_hessian(
         asymmetry=float(np.abs(raw - raw.T).max()),
         free=free,
     )
+
+
+def free_atoms(atoms: Atoms) -> list[int]:
+    """Return the atoms that may move.
+
+    Args:
+        atoms: Any structure.
+
+    Raises:
+        UnsupportedSystemError: If none may.
+    """
+    free: list[int] = VibrationsData.indices_from_constraints(atoms)
+    if not free:
+        raise UnsupportedSystemError(
+            "all atoms are fixed, so nothing can vibrate; remove the constraint"
+        )
+    return free
 
 
 def find_modes(atoms: Atoms, hessian: Hessian) -> Modes:
