@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -48,11 +49,12 @@ def scan(
 
     INPUT is any file that ASE reads. The half of the molecule beyond the bond moves as
     one; with --relax all else is relaxed at each value. Every point starts from the
-    input. Writes for each a CSV table (Å or degrees, eV), the structures as extended
-    XYZ, and a YAML summary.
+    input, so that the direction does not matter. Writes for each a CSV table (Å or
+    degrees, eV), the structures as extended XYZ, and a YAML summary. Dihedrals have the
+    sign of IUPAC: clockwise is positive, seen from the first atom.
 
-    Exit codes: 0 done, 1 bug, 2 usage or input, 3 a relaxation did not converge,
-    130 interrupted.
+    Exit codes: 0 done, 1 bug, 2 usage or input, 3 a point could not be computed or did
+    not converge (files are written), 130 interrupted.
 
     Example: jmp-md scan butane.xyz --atoms 0,1,2,3 --points 37 --relax --plot
     """
@@ -113,6 +115,9 @@ def _print_result(structure: Structure, result: ScanResult) -> None:
         result.values, result.relative_eV, result.is_point_converged, strict=True
     )
     for value, energy, is_done in list(rows)[:ROWS_SHOWN]:
+        if math.isnan(energy):
+            print(f"  {value:18.3f}  {'not computed':>11s}")
+            continue
         mark = "" if is_done else "  not converged"
         print(f"  {value:18.3f}  {energy:11.5f}  {energy / KCAL_PER_MOL:9.3f}{mark}")
     if len(result.values) > ROWS_SHOWN:
@@ -121,9 +126,10 @@ def _print_result(structure: Structure, result: ScanResult) -> None:
     print()
     print_facts(
         {
-            "lowest": f"{min(result.energies_eV):.6f} eV at {lowest:.4g} {unit}",
-            "highest": f"{result.relative_eV.max():.5f} eV above it at {highest:.4g} "
+            "lowest": f"{result.energies_eV[result.lowest]:.6f} eV at {lowest:.4g} "
             f"{unit}",
+            "highest": f"{result.relative_eV[result.highest]:.5f} eV above it at "
+            f"{highest:.4g} {unit}",
         }
     )
 

@@ -102,31 +102,83 @@ def relax_together(
     Raises:
         UnsupportedSystemError: If a structure is refused or leaves the physical range.
     """
+    found = _relax(systems, settings, calculator, names, progress, needs_all=True)
+    # an error would have been raised
+    return [outcome for outcome in found if isinstance(outcome, Relaxed)]
+
+
+def relax_each(
+    systems: Sequence[Atoms],
+    settings: RelaxSettings,
+    calculator: Any,
+    *,
+    names: Sequence[str],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Relaxed | UnsupportedSystemError]:
+    """Relax structures side by side; a bad one does not take the others with it.
+
+    Args:
+        systems: As for :func:`relax_together`, as are the others.
+        settings: What to do.
+        calculator: What computes.
+        names: What to call each structure in an error.
+        progress: Called after every round.
+
+    Returns:
+        One outcome per structure, in order: how its relaxation ended, or the error that
+        says why it could not go on.
+    """
+    return _relax(systems, settings, calculator, names, progress, needs_all=False)
+
+
+def _relax(
+    systems: Sequence[Atoms],
+    settings: RelaxSettings,
+    calculator: Any,
+    names: Sequence[str],
+    progress: Callable[[int, int], None] | None,
+    *,
+    needs_all: bool,
+) -> list[Relaxed | UnsupportedSystemError]:
+    """Relax structures; the first bad one ends that if all are needed."""
     evaluator = evaluator_of(calculator)
     walkers = [_walker(atoms, settings) for atoms in systems]
     active = list(range(len(walkers)))
     is_still = [is_all_fixed(atoms) and not settings.has_cell for atoms in systems]
+    failed: dict[int, UnsupportedSystemError] = {}
     for n_rounds in range(settings.steps + 1):
         found = evaluate_each(
             evaluator, [walkers[n].system for n in active], settings.properties
         )
         for n, results in zip(tuple(active), found, strict=True):
-            with _named(names[n]):
-                if isinstance(results, UnsupportedSystemError):
-                    raise results
-                walkers[n].take(results)
-                if walkers[n].is_converged or is_still[n]:
-                    active.remove(n)
-                elif n_rounds < settings.steps:
-                    walkers[n].advance()
+            try:
+                with _named(names[n]):
+                    is_done = _take(walkers[n], results) or is_still[n]
+                    if not is_done and n_rounds < settings.steps:
+                        walkers[n].advance()
+            except UnsupportedSystemError as error:
+                if needs_all:
+                    raise
+                failed[n] = error
+                is_done = True
+            if is_done:
+                active.remove(n)
         if progress is not None:
             progress(len(walkers) - len(active), n_rounds + 1)
         if not active:
             break
     return [
-        _relaxed(walker, is_still=still)
-        for walker, still in zip(walkers, is_still, strict=True)
+        failed[n] if n in failed else _relaxed(walker, is_still=is_still[n])
+        for n, walker in enumerate(walkers)
     ]
+
+
+def _take(walker: Walker, results: Results | UnsupportedSystemError) -> bool:
+    """Give a walker what was computed, and return whether it has converged."""
+    if isinstance(results, UnsupportedSystemError):
+        raise results
+    walker.take(results)
+    return walker.is_converged
 
 
 def hold_all(atoms: Atoms) -> Atoms:

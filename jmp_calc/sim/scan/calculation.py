@@ -12,19 +12,25 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.sim.evaluation import evaluate_each
 from jmp_calc.sim.output import extxyz_text, save_text, without_results
 from jmp_calc.sim.record import Record, save_table
 from jmp_calc.sim.relax.settings import RelaxSettings
 from jmp_calc.sim.scan.coordinate import Coordinate
 from jmp_calc.sim.scan.settings import ScanSettings, scan_files
-from jmp_calc.sim.side_by_side import Relaxed, compute_together, relax_together
+from jmp_calc.sim.side_by_side import Relaxed, relax_each
 from jmp_calc.units import KCAL_PER_MOL
 
 COMPLETED, NOT_CONVERGED = "completed", "not converged"
 """How the work can end."""
 
-HELD = {"bond": 1e-3, "angle": 0.1, "dihedral": 0.1}
+HELD = 1e-6
 """How far a held coordinate may be off, angstrom or degrees."""
+CHUNK = 64
+"""Points of a rigid scan that the calculator gets at a time."""
+
+Point = Relaxed | UnsupportedSystemError
+"""One value: what was computed, or why it could not be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,11 +46,11 @@ class ScanResult:
     values: np.ndarray
     """The coordinate, angstrom or degrees."""
     energies_eV: np.ndarray
-    """Energies, eV."""
+    """Energies, eV; not-a-number where the point could not be computed."""
     frames: tuple[Atoms, ...]
-    """Geometries with energies and forces."""
+    """Geometries with energies and forces, of all points that could be computed."""
     is_point_converged: tuple[bool, ...]
-    """For each value whether its relaxation reached the goal."""
+    """For each value whether it was computed and its relaxation reached the goal."""
     present: float
     """The coordinate of the input."""
     moved: tuple[int, ...]
@@ -60,18 +66,18 @@ class ScanResult:
     @property
     def relative_eV(self) -> np.ndarray:  # noqa: N802 (a unit)
         """Energies above the lowest, eV."""
-        relative: np.ndarray = self.energies_eV - self.energies_eV.min()
+        relative: np.ndarray = self.energies_eV - np.nanmin(self.energies_eV)
         return relative
 
     @property
     def lowest(self) -> int:
         """Number of the point of lowest energy."""
-        return int(np.argmin(self.energies_eV))
+        return int(np.nanargmin(self.energies_eV))
 
     @property
     def highest(self) -> int:
         """Number of the point of highest energy."""
-        return int(np.argmax(self.energies_eV))
+        return int(np.nanargmax(self.energies_eV))
 
 
 def run_scan(
@@ -88,7 +94,8 @@ def run_scan(
     """Compute a structure along a bond, an angle or a dihedral.
 
     Every point starts from the input, with the half beyond the bond moved as one; so
-    points do not depend on each other, and all are computed side by side.
+    points do not depend on each other or on the direction, and all are computed side by
+    side. A point that cannot be computed does not end the others.
 
     Args:
         atoms: A structure; not changed. Its constraints are kept.
@@ -103,12 +110,9 @@ def run_scan(
 
     Raises:
         ArgumentError: If a file would be replaced.
-        UnsupportedSystemError: If the coordinate does not fit the structure, or a
-            point cannot be computed.
+        UnsupportedSystemError: If the coordinate does not fit the structure, or no
+            point can be computed.
         DataError: If a file cannot be written.
-
-    Source:
-        Held coordinates: ASE's ``FixBondLengths`` and ``FixInternals``.
     """
     files = scan_files(Path(out), stem)
     record = Record(files, overwrite=overwrite, provenance=provenance)
@@ -119,23 +123,21 @@ def run_scan(
     values = settings.values(present)
     systems = [coordinate.at(float(value)) for value in values]
     points = _compute(systems, values, coordinate, settings, calculator, progress)
+    if not any(isinstance(point, Relaxed) for point in points):
+        raise points[0]
     is_done = tuple(
-        point.is_converged
-        and coordinate.difference(point.atoms, float(value)) <= HELD[settings.kind]
+        isinstance(point, Relaxed)
+        and point.is_converged
+        and coordinate.difference(point.atoms, float(value)) <= HELD
         for point, value in zip(points, values, strict=True)
     )
-    reason = None
-    if not all(is_done):
-        reason = (
-            f"the relaxations of {is_done.count(False)} of {len(points)} points did "
-            "not converge; allow more --steps or a larger --fmax-eV-per-A"
-        )
+    reason = _reason(points, is_done)
     result = ScanResult(
         status=NOT_CONVERGED if reason else COMPLETED,
         reason=reason,
         settings=settings,
         values=values,
-        energies_eV=np.array([point.energy for point in points]),
+        energies_eV=np.array(_of_points(points, "energy")),
         frames=tuple(_frames(points, values, atoms, settings)),
         is_point_converged=is_done,
         present=present,
@@ -154,6 +156,24 @@ def run_scan(
     return result
 
 
+def _reason(points: Sequence[Point], is_done: Sequence[bool]) -> str | None:
+    """Return what is missing, or None."""
+    errors = [point for point in points if not isinstance(point, Relaxed)]
+    open_ = is_done.count(False) - len(errors)
+    told = []
+    if errors:
+        told.append(
+            f"{len(errors)} of {len(points)} points could not be computed, the first: "
+            f"{errors[0]}"
+        )
+    if open_:
+        told.append(
+            f"the relaxations of {open_} of {len(points)} points did not converge; "
+            "allow more --steps or a larger --fmax-eV-per-A"
+        )
+    return "; ".join(told) or None
+
+
 def _compute(
     systems: Sequence[Atoms],
     values: np.ndarray,
@@ -161,23 +181,36 @@ def _compute(
     settings: ScanSettings,
     calculator: Any,
     progress: Callable[[int, int], None] | None,
-) -> list[Relaxed]:
+) -> list[Point]:
+    names = [f"{settings.kind} {value:g} {settings.unit}" for value in values]
     if not settings.relax:
-        wanted = ("energy", "forces")
-        found = compute_together(systems, wanted, calculator, progress=progress)
-        return [
-            _computed(system, results)
-            for system, results in zip(systems, found, strict=True)
-        ]
+        return _compute_rigid(systems, names, calculator, progress)
     for system, value in zip(systems, values, strict=True):
         coordinate.hold(system, float(value))
     relaxation = RelaxSettings(
         fmax_eV_per_A=settings.fmax_eV_per_A, steps=settings.steps
     )
-    names = [f"{settings.kind} {value:g} {settings.unit}" for value in values]
-    return relax_together(
-        systems, relaxation, calculator, names=names, progress=progress
-    )
+    return relax_each(systems, relaxation, calculator, names=names, progress=progress)
+
+
+def _compute_rigid(
+    systems: Sequence[Atoms],
+    names: Sequence[str],
+    calculator: Any,
+    progress: Callable[[int, int], None] | None,
+) -> list[Point]:
+    points: list[Point] = []
+    for start in range(0, len(systems), CHUNK):
+        part = systems[start : start + CHUNK]
+        for system, results in zip(part, evaluate_each(calculator, part), strict=True):
+            if isinstance(results, UnsupportedSystemError):
+                name = names[len(points)]
+                points.append(UnsupportedSystemError(f"{name}: {results}"))
+            else:
+                points.append(_computed(system, results))
+        if progress is not None:
+            progress(len(points), len(systems))
+    return points
 
 
 def _computed(system: Atoms, results: Mapping[str, Any]) -> Relaxed:
@@ -195,10 +228,12 @@ def _computed(system: Atoms, results: Mapping[str, Any]) -> Relaxed:
 
 
 def _frames(
-    points: Sequence[Relaxed], values: np.ndarray, atoms: Atoms, settings: ScanSettings
+    points: Sequence[Point], values: np.ndarray, atoms: Atoms, settings: ScanSettings
 ) -> list[Atoms]:
     frames = []
     for point, value in zip(points, values, strict=True):
+        if not isinstance(point, Relaxed):
+            continue
         frame = point.atoms
         # what held the coordinate is no part of the structure, and no file can hold it
         frame.set_constraint(atoms.constraints)
@@ -207,7 +242,15 @@ def _frames(
     return frames
 
 
-def _save(result: ScanResult, points: Sequence[Relaxed]) -> None:
+def _of_points(points: Sequence[Point], name: str, missing: Any = np.nan) -> list[Any]:
+    """Return one attribute of all points."""
+    return [
+        getattr(point, name) if isinstance(point, Relaxed) else missing
+        for point in points
+    ]
+
+
+def _save(result: ScanResult, points: Sequence[Point]) -> None:
     settings = result.settings
     save_table(
         {
@@ -217,8 +260,8 @@ def _save(result: ScanResult, points: Sequence[Relaxed]) -> None:
             "relative_energy_kcal_per_mol": (
                 result.relative_eV / KCAL_PER_MOL
             ).tolist(),
-            "max_force_eV_per_A": [point.max_force_eV_per_A for point in points],
-            "relaxation_steps": [point.n_steps for point in points],
+            "max_force_eV_per_A": _of_points(points, "max_force_eV_per_A"),
+            "relaxation_steps": _of_points(points, "n_steps", 0),
             "is_converged": list(result.is_point_converged),
         },
         result.files["table"],
@@ -236,6 +279,6 @@ def _results(result: ScanResult) -> dict[str, Any]:
         f"{column}_lowest": result.values[result.lowest],
         f"{column}_highest": result.values[result.highest],
         "lowest_energy_eV": result.energies_eV[result.lowest],
-        "range_eV": result.relative_eV.max(),
+        "range_eV": np.nanmax(result.relative_eV),
         "moved_atoms": result.moved,
     }

@@ -7,12 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms, FixBondLengths, FixConstraint, FixInternals
+from ase.constraints import FixAtoms
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.sim.scan.held import HeldCoordinate, measured
 from jmp_calc.sim.scan.settings import ScanSettings, parsed_atoms
 
 BONDED = 1.2
@@ -59,11 +60,7 @@ class Coordinate:
         Args:
             atoms: A geometry of the structure.
         """
-        if self.kind == "bond":
-            return float(atoms.get_distance(*self.indices))
-        if self.kind == "angle":
-            return float(atoms.get_angle(*self.indices))
-        return float(atoms.get_dihedral(*self.indices))
+        return measured(atoms, self.indices)
 
     def at(self, value: float) -> Atoms:
         """Return the structure with its moved half where the coordinate has a value.
@@ -93,16 +90,12 @@ class Coordinate:
         Args:
             system: From :meth:`at`; changed.
             value: The same value.
+
+        Raises:
+            UnsupportedSystemError: If that does not go beside its constraints.
         """
-        held: FixConstraint
-        if self.kind == "bond":
-            # FixInternals divides by zero for atoms in a line along an axis
-            held = FixBondLengths([self.indices], bondlengths=[value])
-        elif self.kind == "angle":
-            held = FixInternals(angles_deg=[[value, self.indices]])
-        else:
-            held = FixInternals(dihedrals_deg=[[value % 360, self.indices]])
-        system.set_constraint([*system.constraints, held])
+        others = system.constraints
+        system.set_constraint([*others, HeldCoordinate(self.indices, value, others)])
 
     def difference(self, atoms: Atoms, value: float) -> float:
         """Return how far a geometry is from a value, angstrom or degrees.

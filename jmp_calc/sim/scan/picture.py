@@ -40,16 +40,22 @@ def plot_scan(result: ScanResult, picture: Path, *, title: str) -> None:
     axes.plot(
         result.values, result.relative_eV, "o-", c=color(0), ms=4, lw=1.2, label=label
     )
-    is_open = ~np.array(result.is_point_converged)
-    if is_open.any():
-        axes.plot(
-            result.values[is_open],
-            result.relative_eV[is_open],
-            "x",
-            c=color(1),
-            ms=8,
-            label="not converged",
-        )
+    is_missing = np.isnan(result.energies_eV)
+    is_open = ~np.array(result.is_point_converged) & ~is_missing
+    heights = np.where(is_missing, 0.0, result.relative_eV)
+    for chosen, sign, text in (
+        (is_open, "x", "not converged"),
+        (is_missing, "|", "not computed"),
+    ):
+        if chosen.any():
+            axes.plot(
+                result.values[chosen],
+                heights[chosen],
+                sign,
+                c=color(1),
+                ms=8,
+                label=text,
+            )
     if min(result.values) <= result.present <= max(result.values):
         axes.axvline(result.present, c=GRAY, ls="--", lw=1, label="input")
     names = "-".join(f"{result.frames[0].symbols[i]}{i}" for i in settings.indices)

@@ -7,16 +7,18 @@ import csv
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixBondLength
 from ase.geometry import get_dihedrals_derivatives
 from ase.io import read
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.scan.calculation import run_scan
 from jmp_calc.sim.scan.coordinate import Coordinate, side_of
+from jmp_calc.sim.scan.held import HeldCoordinate, measured
+from jmp_calc.sim.scan.picture import plot_scan
 from jmp_calc.sim.scan.settings import ScanSettings
 from toys.springs import Bond, SpringCalculator
 
@@ -144,15 +146,146 @@ def test_sides_of_a_bond():
     assert side_of(ring, (0, 1)) == set(range(12))
 
 
-def test_fixed_atoms_stay_or_are_refused(tmp_path):
+def test_fixed_atoms_that_would_move_are_refused(tmp_path):
     ethane = molecule("C2H6")
     ethane.set_constraint(FixAtoms([2, 3, 4]))
-    settings = {"atoms": "2,0,1,5", "points": 3}
-    result = scan(ethane, EMT(), tmp_path, relax=True, fmax_eV_per_A=0.05, **settings)
-    for frame in result.frames:
-        np.testing.assert_array_equal(frame.positions[2:5], ethane.positions[2:5])
     with pytest.raises(UnsupportedSystemError, match="atom 2 is fixed and would have"):
-        scan(ethane, EMT(), tmp_path / "2", atoms="5,1,0,2")
+        scan(ethane, EMT(), tmp_path, atoms="5,1,0,2")
+
+
+COORDINATES = {
+    "0,1": {"start": 1.4, "stop": 1.5},
+    "0,1,2": {"start": 104.0, "stop": 110.0},
+    "0,1,2,3": {"start": 150.0, "stop": 165.0},
+}
+
+
+def springs_of(molecule_):
+    """Return springs between all atoms, each 3 % longer than now."""
+    lengths = molecule_.get_all_distances()
+    pairs = zip(*np.triu_indices(len(molecule_), 1), strict=True)
+    return SpringCalculator(
+        [
+            Bond(first=int(i), second=int(j), length=1.03 * lengths[i, j], stiffness=5)
+            for i, j in pairs
+        ]
+    )
+
+
+@pytest.mark.parametrize("atoms", COORDINATES)
+@pytest.mark.parametrize("fixed", [(), (0,), (8,), (0, 8)])
+def test_a_held_coordinate_is_exact_and_leaves_fixed_atoms_alone(
+    atoms, fixed, tmp_path
+):
+    ethanol = molecule("CH3CH2OH")
+    if fixed:
+        ethanol.set_constraint(FixAtoms(fixed))
+    result = scan(
+        ethanol,
+        springs_of(ethanol),
+        tmp_path,
+        atoms=atoms,
+        points=2,
+        relax=True,
+        fmax_eV_per_A=1e-3,
+        **COORDINATES[atoms],
+    )
+    assert result.is_converged
+    four = [int(atom) for atom in atoms.split(",")]
+    for value, frame in zip(result.values, result.frames, strict=True):
+        held = list(fixed)
+        np.testing.assert_array_equal(frame.positions[held], ethanol.positions[held])
+        assert measured(frame, four) == pytest.approx(value, abs=1e-6)
+        # what is left of the forces points along the coordinate, and nowhere else
+        slope = HeldCoordinate(four, value, frame.constraints)._slope(frame)
+        forces = frame.get_forces()
+        along = (forces * slope).sum() / (slope**2).sum() * slope
+        assert np.abs(along).max() > 0.01
+        np.testing.assert_allclose(forces, along, atol=1e-3)
+
+
+@pytest.mark.parametrize("atoms", COORDINATES)
+def test_slopes_are_those_of_finite_differences(atoms):
+    ethanol = molecule("CH3CH2OH")
+    four = [int(atom) for atom in atoms.split(",")]
+    slope = HeldCoordinate(four, 1.0, [FixAtoms([0])])._slope(ethanol)
+    for atom, axis in np.ndindex(slope.shape):
+        ends = []
+        for step in (1e-5, -1e-5):
+            moved = ethanol.copy()
+            moved.positions[atom, axis] += step
+            ends.append(measured(moved, four))
+        expected = 0 if atom == 0 else (ends[0] - ends[1]) / 2e-5
+        assert slope[atom, axis] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_crystal_around_the_coordinate_relaxes_in_full(tmp_path):
+    # forces in a crystal have a torque, which must not be taken out of them
+    crystal = bulk("Cu", cubic=True) * 2
+    first, second = 0, int(crystal.get_distances(0, range(1, 32)).argmin()) + 1
+    length = crystal.get_distance(first, second)
+    result = scan(
+        crystal,
+        EMT(),
+        tmp_path,
+        atoms=f"{first},{second}",
+        moved=str(second),
+        start=0.95 * length,
+        stop=length,
+        points=2,
+        relax=True,
+    )
+    assert result.is_converged
+    frame = result.frames[0]
+    slope = HeldCoordinate((first, second), 1.0, ())._slope(frame)
+    forces = frame.get_forces() - (frame.get_forces() * slope).sum() / 2 * slope
+    assert np.abs(forces).max() < 0.01
+
+
+def test_other_constraints_cannot_be_kept_beside_a_held_coordinate(tmp_path):
+    ethane = molecule("C2H6")
+    ethane.set_constraint(FixBondLength(0, 1))
+    with pytest.raises(UnsupportedSystemError, match="the constraint FixBondLengths"):
+        scan(ethane, EMT(), tmp_path, atoms="2,0,1,5", relax=True)
+    assert scan(ethane, EMT(), tmp_path, atoms="2,0,1,5", points=2).is_converged
+
+
+def test_dihedrals_have_the_sign_of_iupac():
+    # seen from the first atom, along x with y upwards, z is on the right: clockwise
+    places = [(0, 1, 0), (0, 0, 0), (1, 0, 0), (1, 0, 1)]
+    assert measured(Atoms("H4", places), (0, 1, 2, 3)) == pytest.approx(90)
+
+
+class Holes(Torsion):
+    """A torsion without energy from 200 to 300 degrees."""
+
+    def calculate(self, *arguments, **named):
+        super().calculate(*arguments, **named)
+        if 200 < self.atoms.get_dihedral(0, 1, 2, 3) < 300:
+            raise ValueError("no convergence of the electrons")
+
+
+@pytest.mark.parametrize("relax", [False, True])
+def test_a_point_that_cannot_be_computed_does_not_end_the_others(relax, tmp_path):
+    settings = {"atoms": "0,1,2,3", "points": 7, "relax": relax}
+    result = scan(twisted_chain(), Holes(), tmp_path, **settings)
+    assert not result.is_converged
+    assert result.reason == (
+        "1 of 7 points could not be computed, the first: dihedral 240 degrees: "
+        "no convergence of the electrons"
+    )
+    assert np.flatnonzero(np.isnan(result.energies_eV)).tolist() == [3]
+    assert result.is_point_converged == (True,) * 3 + (False,) + (True,) * 3
+    assert result.relative_eV[result.highest] == pytest.approx(0.14, abs=1e-6)
+    frames = read(result.files["structures"], ":")
+    assert [round(f.info["dihedral_deg"]) for f in frames] == [
+        60,
+        120,
+        180,
+        *range(300, 421, 60),
+    ]
+    plot_scan(result, tmp_path / "holes.svg", title="holes")
+    assert "<!-- not computed -->" in (tmp_path / "holes.svg").read_text("utf-8")
 
 
 def test_table_and_structures_agree(tmp_path):
@@ -215,7 +348,7 @@ def test_a_coordinate_that_does_not_fit_is_refused(atoms, settings, told, tmp_pa
         ({"atoms": "0,1"}, "start is not given; a bond needs start and stop"),
         ({"atoms": "0,1", "start": -1.0, "stop": 2.0}, "start is -1.0; give a length"),
         (
-            {"atoms": "0,1,2", "start": 90.0, "stop": 180.0},
+            {"atoms": "0,1,2", "start": 90.0, "stop": 165.0},
             "stop is 180.0; give an angle",
         ),
         ({"atoms": "0,1", "start": 1.0, "stop": 1.0}, "start and stop are both 1"),
