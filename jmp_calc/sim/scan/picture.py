@@ -34,6 +34,8 @@ def plot_scan(result: ScanResult, picture: Path, *, title: str) -> None:
     """
     settings = result.settings
     figure = new_figure(6.4, 4.2)
+    from matplotlib.ticker import MultipleLocator
+
     figure.suptitle(title, fontsize="medium")
     axes = figure.subplots()
     label = "all else relaxed" if settings.relax else "rigid"
@@ -64,8 +66,8 @@ def plot_scan(result: ScanResult, picture: Path, *, title: str) -> None:
     axes.set_ylabel("energy above the lowest (eV)")
     legend_above(axes)
     tidy(axes)
-    if settings.kind == "dihedral":
-        axes.set_xticks(np.arange(min(result.values), max(result.values) + 1, 60))
+    if settings.kind == "dihedral" and np.ptp(result.values) >= 180:
+        axes.xaxis.set_major_locator(MultipleLocator(60))
     other = axes.secondary_yaxis(
         "right",
         functions=(_kcal_of_eV, _eV_of_kcal),
