@@ -133,6 +133,7 @@ class FrameFile:
             yield from self._read_npz()
         elif kind in H5MD_ENDINGS:
             with H5MDFrames(self.path) as frames:
+                self.notes += frames.notes
                 yield from self._chosen(frames)
         elif kind == ".traj":
             from ase.io.trajectory import TrajectoryReader

@@ -27,6 +27,8 @@ ENDINGS = (".h5", ".h5md", ".hdf5")
 """Endings of H5MD files."""
 PS = 1000.0 * FS
 """One picosecond in ASE time units."""
+CREATOR = "jmp-calc"
+"""How files say who wrote them."""
 CHUNK_BYTES = 8192
 """Size of what HDF5 stores together: small, because each frame rewrites one chunk."""
 
@@ -151,7 +153,7 @@ class H5MDWriter:
         head.attrs["version"] = [1, 1]
         head.create_group("author").attrs["name"] = np.bytes_("unknown")
         creator = head.create_group("creator")
-        creator.attrs["name"] = np.bytes_("jmp-calc")
+        creator.attrs["name"] = np.bytes_(CREATOR)
         version = installed_versions(["jmp-calc"]).get("jmp-calc", "unknown")
         creator.attrs["version"] = np.bytes_(version)
         units = head.create_group("modules/units")

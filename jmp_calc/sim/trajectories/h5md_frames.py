@@ -16,26 +16,23 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
 from jmp_calc.errors import DataError
-from jmp_calc.sim.trajectories.h5md import PS, require_h5py
+from jmp_calc.sim.trajectories.h5md import CREATOR, PS, require_h5py
 from jmp_calc.sim.trajectories.journal import JournaledFile, journal_of
+from jmp_calc.units import KCAL_PER_MOL, KJ_PER_MOL
 
-UNITS: Mapping[str, float] = {
-    "": 1.0,
-    "Ang": 1.0,
-    "Angstrom": 1.0,
-    "angstrom": 1.0,
-    "A": 1.0,
+_LENGTHS = {
+    **dict.fromkeys(("Ang", "Angstrom", "angstrom", "A"), 1.0),
     "nm": 10.0,
     "pm": 0.01,
-    "ps": 1.0,
-    "fs": 0.001,
-    "ns": 1000.0,
-    "Ang ps-1": 1.0,
-    "Angstrom ps-1": 1.0,
-    "nm ps-1": 10.0,
-    "Ang fs-1": 1000.0,
-    "eV": 1.0,
-    "eV Ang-1": 1.0,
+}
+_TIMES = {"ps": 1.0, "fs": 0.001, "ns": 1000.0}
+_ENERGIES = {"eV": 1.0, "kJ mol-1": KJ_PER_MOL, "kcal mol-1": KCAL_PER_MOL}
+UNITS: Mapping[str, float] = {
+    **_LENGTHS,
+    **_TIMES,
+    **_ENERGIES,
+    **{f"{a} {t}-1": _LENGTHS[a] / _TIMES[t] for a in _LENGTHS for t in _TIMES},
+    **{f"{e} {a}-1": _ENERGIES[e] / _LENGTHS[a] for e in _ENERGIES for a in _LENGTHS},
 }
 """Units of foreign files in those used here: angstrom, ps, eV and what they give."""
 
@@ -43,8 +40,8 @@ UNITS: Mapping[str, float] = {
 class H5MDFrames:
     """Frames of an H5MD file, read one by one; a context manager.
 
-    Foreign files are read if their species are atomic numbers. Units that are not told
-    are taken for angstrom and ps.
+    Foreign files are read if their species are atomic numbers and they tell their
+    units; a time without unit is left out.
 
     Args:
         path: The file.
@@ -87,6 +84,19 @@ class H5MDFrames:
         """Close the file."""
         self._file.close()
 
+    @property
+    def notes(self) -> list[str]:
+        """What to know before the numbers are believed."""
+        creator = self._file.get("h5md/creator")
+        name = "" if creator is None else _text(creator.attrs.get("name", ""))
+        if name == CREATOR:
+            return []
+        formula = Atoms(numbers=self._numbers).get_chemical_formula()
+        return [
+            f"the file was written by {name or 'another program'}: its species are "
+            f"taken for atomic numbers, {formula}"
+        ]
+
     def __len__(self) -> int:
         """Return the number of complete frames."""
         return self._n_frames
@@ -114,8 +124,10 @@ class H5MDFrames:
         if len(self._fixed):
             frame.set_constraint(FixAtoms(self._fixed))
         position = self._group["position"]
-        frame.info["step"] = int(_clock_at(position["step"], number))
-        if "time" in position:
+        frame.info["step"] = number
+        if "step" in position:
+            frame.info["step"] = int(_clock_at(position["step"], number))
+        if "unit" in getattr(position.get("time"), "attrs", {}):
             scale = self._factor(position["time"])
             frame.info["time_ps"] = float(_clock_at(position["time"], number)) * scale
         results = {}
@@ -173,9 +185,11 @@ class H5MDFrames:
     def _factor(self, dataset: Any) -> float:
         unit = _text(dataset.attrs.get("unit", ""))
         if unit not in UNITS:
+            problem = f"is in {unit!r}" if unit else "does not tell its unit"
             raise DataError(
-                f"{dataset.name} of {self.path} is in {unit!r}; units known here are "
-                f"{', '.join(name for name in UNITS if name)}"
+                f"{dataset.name} of {self.path} {problem}; its attribute 'unit' may be "
+                f"{', '.join((*_LENGTHS, *_TIMES, *_ENERGIES))}, or one by another, "
+                "such as 'nm ps-1'"
             )
         return UNITS[unit]
 

@@ -18,7 +18,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
 from jmp_calc.errors import ArgumentError, DataError
-from jmp_calc.sim.trajectories.h5md import H5MDWriter
+from jmp_calc.sim.trajectories.h5md import PS, H5MDWriter
 from jmp_calc.sim.trajectories.h5md_frames import H5MDFrames
 from jmp_calc.sim.trajectories.journal import JournaledFile, journal_of
 
@@ -216,7 +216,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from ase import Atoms
-from jmp_calc.sim.trajectories.h5md import H5MDWriter
+from jmp_calc.sim.trajectories.h5md import PS, H5MDWriter
 writer = H5MDWriter(Path(sys.argv[1]))
 for step in range(10**6):
     atoms = Atoms("Ar20", positions=np.full((20, 3), float(step)))
@@ -290,6 +290,67 @@ def test_a_foreign_file_is_read_in_its_units(tmp_path) -> None:
     assert list(atoms.pbc) == [True, True, False]
     assert atoms.info["step"] == 100
     assert atoms.info["time_ps"] == pytest.approx(0.060)
+
+
+def foreign(path, creator=b"GROMACS", **units) -> None:
+    """Write one frame of water as other programs do: by series, in their units."""
+    values = {
+        "position": np.eye(3),
+        "velocity": np.eye(3),
+        "force": np.eye(3),
+        "box/edges": np.eye(3),
+    }
+    with h5py.File(path, "w") as file:
+        file.create_group("h5md/creator").attrs["name"] = creator
+        group = file.create_group("particles/system")
+        group["species"] = [8, 1, 1]
+        for name, value in values.items():
+            group[f"{name}/value"] = value[None].astype("f4")
+            if unit := units.get(name.split("/")[-1]):
+                group[f"{name}/value"].attrs["unit"] = unit
+            group[f"{name}/time"] = [2.0]
+        group["box"].attrs["boundary"] = ["periodic"] * 3
+
+
+GROMACS = {
+    "position": "nm",
+    "velocity": "nm ps-1",
+    "force": "kJ mol-1 nm-1",
+    "edges": "nm",
+}
+
+
+def test_units_of_other_programs_are_known(tmp_path) -> None:
+    foreign(tmp_path / "a.h5", **GROMACS)
+    with H5MDFrames(tmp_path / "a.h5") as found:
+        atoms, notes = found[0], found.notes
+    np.testing.assert_allclose(atoms.positions, 10 * np.eye(3))
+    np.testing.assert_allclose(atoms.cell, 10 * np.eye(3))
+    np.testing.assert_allclose(atoms.get_velocities() * PS, 10 * np.eye(3))
+    # 1 kJ/mol is 0.010364 eV, 1 nm is 10 A
+    np.testing.assert_allclose(atoms.get_forces(), 0.0010364 * np.eye(3), rtol=1e-4)
+    # a time without unit is no time, and frames without steps are counted
+    assert atoms.info == {"step": 0}
+    assert notes == [
+        "the file was written by GROMACS: its species are taken for atomic numbers, H2O"
+    ]
+
+
+@pytest.mark.parametrize("name", ["position", "edges"])
+def test_units_that_are_not_told_are_not_guessed(name, tmp_path) -> None:
+    foreign(tmp_path / "a.h5", **{**GROMACS, name: None})
+    told = f"{name}/value of .* does not tell its unit; its attribute 'unit' may be"
+    with (
+        H5MDFrames(tmp_path / "a.h5") as found,
+        pytest.raises(DataError, match=told),
+    ):
+        found[0]
+    foreign(tmp_path / "b.h5", **{**GROMACS, name: "furlong"})
+    with (
+        H5MDFrames(tmp_path / "b.h5") as found,
+        pytest.raises(DataError, match="is in 'furlong'"),
+    ):
+        found[0]
 
 
 def test_files_that_cannot_be_read_say_why(tmp_path) -> None:
