@@ -6,7 +6,6 @@ import copy
 import logging
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from ase.calculators.calculator import (
 )
 from jaxtyping import Float, Int
 
-from jmp_calc.calculator.decision import Decision, decide
+from jmp_calc.calculator.decision import Decision, Memory, decide
 from jmp_calc.calculator.evaluation import (
     DTYPES,
     PROPERTIES,
@@ -122,6 +121,7 @@ class JMPCalculator(Calculator):
             "dtype": dtype,
         }
         self._decision: Decision | None = None
+        self._decisions: Memory[Decision] = Memory()
         self._has_warned = False
         self._announced: set[str] = set()
 
@@ -160,6 +160,7 @@ class JMPCalculator(Calculator):
         decision = self._recall(atoms)
         task = self._task(atoms, decision, properties)
         self._decision = decision
+        self._decisions.keep(atoms, decision)
         self._announce(atoms, decision)
         self.results.update(predict(self.model, [task])[0])
 
@@ -211,6 +212,7 @@ class JMPCalculator(Calculator):
         """
         check_elements(self.model, atoms, self.parameters["head"])
         self._decision = None
+        self._decisions.forget(atoms)
 
     def describe(self, atoms: Atoms) -> dict[str, Any]:
         """Return what a structure is computed with.
@@ -256,7 +258,8 @@ class JMPCalculator(Calculator):
     ) -> list[dict[str, Any]]:
         """Compute many structures, several at a time; the cache is left as it is.
 
-        Head and tags are decided for each structure on its own.
+        Head and tags are decided for each structure on its own, and kept as long as the
+        Atoms object lives, so that structures can be moved side by side.
 
         Args:
             list_of_atoms: Structures, of any kinds; any iterable.
@@ -290,13 +293,6 @@ class JMPCalculator(Calculator):
                 results[number] |= {name: result[name] for name in properties}
         return results
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Which object is in motion means nothing in another process; where it was does.
-        decision = self._decision
-        if decision is not None:
-            decision = replace(decision, owner=None)
-        return {**self.__dict__, "_decision": decision}
-
     def _get_name(self) -> str:
         return "jmp"
 
@@ -308,11 +304,12 @@ class JMPCalculator(Calculator):
         results: list[dict[str, Any]],
     ) -> Task:
         try:
-            decision = self._decide(atoms)
+            decision = self._decisions.find(atoms) or self._decide(atoms)
             task = self._task(atoms, decision, properties)
         except UnsupportedSystemError as error:
             error.add_note(f"this is structure {number} of the list")
             raise
+        self._decisions.keep(atoms, decision)
         self._announce(atoms, decision)
         results.append(
             {
@@ -331,10 +328,10 @@ class JMPCalculator(Calculator):
 
     def _recall(self, atoms: Atoms) -> Decision:
         """Return what was decided about a structure, or decide."""
-        decision = self._decision
-        if decision is None or not decision.holds_for(atoms):
-            return self._decide(atoms)
-        return decision.moved_to(atoms)
+        decision = self._decisions.find(atoms)
+        if decision is None and self._decision and self._decision.holds_for(atoms):
+            decision = self._decision
+        return (decision or self._decide(atoms)).moved_to(atoms)
 
     def _task(
         self, atoms: Atoms, decision: Decision, properties: Sequence[str]

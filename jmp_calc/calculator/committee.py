@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from jaxtyping import Float
 
+from jmp_calc.calculator.decision import Memory
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 
 MEANS = ("energy", "free_energy", "forces", "stress")
@@ -35,7 +36,8 @@ class Committee(Calculator):
             of theory.
 
     Raises:
-        ArgumentError: If there are fewer than two.
+        ArgumentError: If there are fewer than two; at the first structure, if two are
+            the same head of the same weights.
 
     Source:
         Schran, Brezina and Marsalek, J. Chem. Phys. 153, 104105 (2020), section II.
@@ -50,7 +52,8 @@ class Committee(Calculator):
                 f"a committee of {len(members)} has no spread; give two models or more"
             )
         self.members = tuple(members)
-        self._agreed: set[tuple[bytes, bytes]] = set()
+        self._checked: Memory[bool] = Memory()
+        self._agreed: set[tuple[Any, ...]] = set()
 
     @property
     def force_spread(self) -> float:
@@ -82,16 +85,16 @@ class Committee(Calculator):
         super().calculate(  # type: ignore[no-untyped-call]  # ASE
             atoms, list(properties), list(system_changes)
         )
-        assert self.atoms is not None
-        self._check_agreement(self.atoms)
+        # the object that moves, not a copy: members keep what they decided about it
+        system = self.atoms if atoms is None else atoms
+        assert system is not None
+        if self._checked.find(system) is None:
+            self._check_agreement(system)
+            self._checked.keep(system, True)
         # what gives the others as well comes first
         names = ["stress"] if "stress" in properties else []
         names += ["forces", "energy"]
-        found = [
-            {name: member.get_property(name, self.atoms) for name in names}
-            for member in self.members
-        ]
-        self.results = combined(found, names)
+        self.results = combined([_one(m, system, names) for m in self.members])
 
     def evaluate(
         self,
@@ -118,21 +121,21 @@ class Committee(Calculator):
                 "list: evaluate([atoms])"
             )
         frames = list(list_of_atoms)
-        for atoms in frames:
-            self._check_agreement(atoms)
-        names = list(
-            dict.fromkeys(
-                ["energy", "forces", *(name for name in properties if name in MEANS)]
-            )
-        )
-        names = [name for name in names if name != "free_energy"]
+        wanted = {"energy", *properties, *(n[:-4] for n in properties if n in SPREADS)}
+        names = [name for name in ("stress", "forces", "energy") if name in wanted]
         of_member = [_evaluated(member, frames, names) for member in self.members]
         results = []
-        for found in zip(*of_member, strict=True):
+        for atoms, *found in zip(frames, *of_member, strict=True):
+            heads = tuple((one.get("head"), one.get("force_kind")) for one in found)
+            if heads not in self._agreed:
+                self._check_agreement(atoms)
+                self._agreed.add(heads)
             rest = {key: found[0][key] for key in found[0] if key not in MEANS}
+            if "head" in rest:
+                rest["head"] = _joined(one["head"] for one in found)
             if "is_conservative" in rest:
                 rest["is_conservative"] = all(one["is_conservative"] for one in found)
-            results.append({**rest, **combined(found, names)})
+            results.append({**rest, **combined([_only(one, names) for one in found])})
         return results
 
     def describe(self, atoms: Atoms) -> dict[str, Any]:
@@ -146,10 +149,12 @@ class Committee(Calculator):
             ``weights_sha256`` joined, ``is_conservative`` if all are, and ``notes``.
 
         Raises:
+            ArgumentError: If two models are the same head of the same weights.
             UnsupportedSystemError: If a model cannot be used for the structure, or the
                 models are of different levels of theory or kinds of forces.
         """
         told = [member.describe(atoms) for member in self.members]
+        self._check_different(told)
         for key, what in _ALIKE.items():
             kinds = list(dict.fromkeys(str(one[key]) for one in told))
             if len(kinds) > 1:
@@ -166,6 +171,7 @@ class Committee(Calculator):
         return {
             **told[0],
             "model": " + ".join(Path(one["model"]).name for one in told),
+            "head": _joined(one["head"] for one in told),
             "is_conservative": all(one["is_conservative"] for one in told),
             "neighbor_cap": caps[0] if caps else None,
             "weights_sha256": "+".join(str(one["weights_sha256"]) for one in told),
@@ -183,16 +189,36 @@ class Committee(Calculator):
                 member.set_atoms(atoms)
 
     def _check_agreement(self, atoms: Atoms) -> None:
-        """Check once per composition that the models mean the same energy."""
-        kind = (atoms.numbers.tobytes(), atoms.pbc.tobytes())
-        if kind in self._agreed:
-            return
+        """Check that the models mean the same energy of a structure."""
         if all(hasattr(member, "describe") for member in self.members):
             self.describe(atoms)
-        self._agreed.add(kind)
+
+    def _check_different(self, told: Sequence[dict[str, Any]]) -> None:
+        seen: set[tuple[str, str]] = set()
+        for one in told:
+            weights, head = one.get("weights_sha256"), one.get("head")
+            if weights is not None and (weights, head) in seen:
+                raise ArgumentError(
+                    f"{one['model']} is twice in the committee (head {head!r} of the "
+                    "same weights), and a model does not disagree with itself; give "
+                    "models that were trained separately"
+                )
+            seen.add((weights, head))
 
 
 _ALIKE = {"level_of_theory": "level of theory", "forces": "kind of forces"}
+
+
+def _joined(names: Iterable[Any]) -> str:
+    return " + ".join(dict.fromkeys(str(name) for name in names))
+
+
+def _one(member: Any, atoms: Atoms, names: Sequence[str]) -> dict[str, Any]:
+    return {name: member.get_property(name, atoms) for name in names}
+
+
+def _only(found: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: found[name] for name in names}
 
 
 def _evaluated(
@@ -201,27 +227,24 @@ def _evaluated(
     if hasattr(member, "evaluate"):
         found: list[dict[str, Any]] = member.evaluate(frames, names)
         return found
-    order = sorted(names, key=("stress", "forces", "energy").index)
-    return [
-        {name: member.get_property(name, atoms) for name in order} for atoms in frames
-    ]
+    return [_one(member, atoms, names) for atoms in frames]
 
 
-def combined(found: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+def combined(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return means and spreads of what models say about one structure.
 
     Args:
-        found: Results of each model; energy and forces among them.
-        names: ASE's names of what to average.
+        found: Results of each model, all of the same kinds; energy among them.
     """
-    stacked = {name: np.array([one[name] for one in found]) for name in names}
+    stacked = {name: np.array([one[name] for one in found]) for name in found[0]}
     results: dict[str, Any] = {
         name: values.mean(axis=0) for name, values in stacked.items()
     }
     results["energy"] = float(results["energy"])
     results["free_energy"] = results["energy"]
     results["energy_std"] = float(stacked["energy"].std(ddof=1))
-    results["forces_std"] = stacked["forces"].std(axis=0, ddof=1)
+    if "forces" in stacked:
+        results["forces_std"] = stacked["forces"].std(axis=0, ddof=1)
     return results
 
 

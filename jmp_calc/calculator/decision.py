@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -23,6 +24,56 @@ same structure in motion, angstrom."""
 SAME_STRAIN = 0.1
 """Likewise for the cell: largest change of a vector by the length of the longest."""
 
+T = TypeVar("T")
+
+
+class Memory(Generic[T]):
+    """What is known of structures in motion, forgotten with the objects.
+
+    It holds for the same Atoms object, wherever its atoms and cell have gone, while
+    its elements and periodicity stay.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[weakref.ref[Atoms], bytes, T]] = {}
+
+    def find(self, atoms: Atoms) -> T | None:
+        """Return what is known of a structure, or None.
+
+        Args:
+            atoms: The structure.
+        """
+        owner, kind, value = self._found.get(id(atoms), (None, b"", None))
+        is_known = owner is not None and owner() is atoms and kind == _kind(atoms)
+        return value if is_known else None
+
+    def keep(self, atoms: Atoms, value: T) -> None:
+        """Remember something of a structure.
+
+        Args:
+            atoms: The structure.
+            value: What is known of it.
+        """
+        found, key = self._found, id(atoms)
+        owner = weakref.ref(atoms, lambda _: found.pop(key, None))
+        found[key] = owner, _kind(atoms), value
+
+    def forget(self, atoms: Atoms) -> None:
+        """Forget what is known of a structure.
+
+        Args:
+            atoms: The structure.
+        """
+        self._found.pop(id(atoms), None)
+
+    def __reduce__(self) -> tuple[type[Memory[T]], tuple[()]]:
+        # objects mean nothing in a copy or in another process
+        return type(self), ()
+
+
+def _kind(atoms: Atoms) -> bytes:
+    return bytes(atoms.numbers.tobytes() + atoms.pbc.tobytes())
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
@@ -32,28 +83,18 @@ class Decision:
     """The head, and why."""
     guessed_tags: Int[np.ndarray, " atoms"] | None
     """Tags found from the geometry, or None if the head does not look at tags."""
-    owner: weakref.ref[Atoms] | None
-    """The object in motion; None: it lives in another process, or a copy moves."""
     last: Atoms
     """Copy of where it was last."""
 
     def holds_for(self, atoms: Atoms) -> bool:
-        """Whether a structure is the decided one, moved at most.
-
-        True for the same object, and for another one (a displaced copy) close to where
-        the structure was last; always with the same numbers and periodicity.
+        """Whether another object (a displaced copy) is close to where this was last.
 
         Args:
             atoms: The structure.
         """
         last = self.last
-        if not (
-            np.array_equal(last.numbers, atoms.numbers)
-            and np.array_equal(last.pbc, atoms.pbc)
-        ):
+        if _kind(last) != _kind(atoms):
             return False
-        if self.owner is not None and self.owner() is atoms:
-            return True
         move = np.linalg.norm(atoms.positions - last.positions, axis=1).max()
         strain = np.abs(atoms.cell.array - last.cell.array).max()
         longest = max(last.cell.lengths())
@@ -65,7 +106,7 @@ class Decision:
         Args:
             atoms: The structure.
         """
-        return replace(self, owner=weakref.ref(atoms), last=atoms.copy())
+        return replace(self, last=atoms.copy())
 
 
 def decide(
@@ -95,6 +136,5 @@ def decide(
     return Decision(
         choice=choice,
         guessed_tags=guess_tags(atoms, bonds, kind) if has_filter else None,
-        owner=weakref.ref(atoms),
         last=atoms.copy(),
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.resources
 import re
+import tomllib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import (
     Calculator,
@@ -14,17 +17,23 @@ from ase.calculators.calculator import (
     PropertyNotImplementedError,
     all_changes,
 )
+from ase.geometry import complete_cell
 
+from jmp_calc.calculator.decision import Memory
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 
 ALREADY = re.compile(
-    r"MBD|D[234]\b|VV10|\+TS\b|vdW|-V\b|wB97X-D|B97M|xTB", re.IGNORECASE
+    r"MBD|D[234](?=BJ|zero|M|OP|CSO|\b)|-D\b|XDM|dDsC|VV10|[+-]TS\b|vdW|-V\b"
+    r"|-3c\b|B97M|xTB|CCSD|MP2|RPA\b",
+    re.IGNORECASE,
 )
 """What names of levels of theory have that include dispersion."""
 
-
 LAST_ELEMENT = 94
 """Plutonium; the published parameters of D3 end there."""
+
+
+_MARGIN_A = 5.0
 
 
 class Dispersed(Calculator):
@@ -32,7 +41,7 @@ class Dispersed(Calculator):
 
     The three-body term is left out (s9 = 0), as in D3(BJ) of VASP and most other codes.
     Energies, forces and stress of the two are added; periodicity is that of the
-    structure.
+    structure, in one or two directions, too.
 
     Args:
         calculator: Any ASE calculator, such as ``JMPCalculator``.
@@ -55,6 +64,8 @@ class Dispersed(Calculator):
         self.base = calculator
         self.functional = functional
         self._d3 = _d3(functional)
+        self._checked: Memory[bool] = Memory()
+        self._heads: set[str | None] = set()
 
     def calculate(
         self,
@@ -78,12 +89,15 @@ class Dispersed(Calculator):
         super().calculate(  # type: ignore[no-untyped-call]  # ASE
             atoms, list(properties), list(system_changes)
         )
-        assert self.atoms is not None
-        if hasattr(self.base, "describe"):
-            self._check_level(self.base.describe(self.atoms))
+        # the object that moves, not a copy: the calculator keeps what it decided
+        system = self.atoms if atoms is None else atoms
+        assert system is not None
+        if self._checked.find(system) is None:
+            self._check_level(system)
+            self._checked.keep(system, True)
         names = _ordered(properties)
-        found = {name: self.base.get_property(name, self.atoms) for name in names}
-        self.results = self._added(self.atoms, found, names)
+        found = {name: self.base.get_property(name, system) for name in names}
+        self.results = self._added(system, found, names)
 
     def evaluate(
         self,
@@ -104,15 +118,16 @@ class Dispersed(Calculator):
         """
         frames, names = list(list_of_atoms), _ordered(properties)
         if hasattr(self.base, "evaluate"):
-            if hasattr(self.base, "describe"):
-                for atoms in frames:
-                    self._check_level(self.base.describe(atoms))
             found = self.base.evaluate(frames, names)
         else:
             found = [
                 {name: self.base.get_property(name, atoms) for name in names}
                 for atoms in frames
             ]
+        for atoms, one in zip(frames, found, strict=True):
+            if one.get("head") not in self._heads:
+                self._check_level(atoms)
+                self._heads.add(one.get("head"))
         return [
             {**one, **self._added(atoms, one, names)}
             for atoms, one in zip(frames, found, strict=True)
@@ -127,18 +142,23 @@ class Dispersed(Calculator):
         Raises:
             UnsupportedSystemError: If the level of theory has dispersion already.
         """
-        about: dict[str, Any] = self.base.describe(atoms)
-        self._check_level(about)
-        level = about["level_of_theory"]
-        note = (
-            f"D3(BJ) dispersion with the parameters of {self.functional} is added to "
-            f"{level}, without the three-body term; right only if that level is "
-            f"{self.functional} without dispersion"
-        )
+        about = self._check_level(atoms)
+        level, name = about["level_of_theory"], self.functional
+        is_same = _plain(re.split(r"[\s/,(+]", level, maxsplit=1)[0]) == _plain(name)
+        notes = [
+            f"D3(BJ) dispersion with the parameters of {name} "
+            f"({_parameters_text(name)}) is added to {level}, without the three-body "
+            "term"
+        ]
+        if not is_same:
+            notes.append(
+                f"the parameters of {name} fit {name} only: make sure that {level} is "
+                "this functional, without dispersion, or choose another --d3"
+            )
         return {
             **about,
-            "level_of_theory": f"{level} + D3(BJ, {self.functional})",
-            "notes": [note, *about["notes"]],
+            "level_of_theory": f"{level} + D3(BJ, {name})",
+            "notes": [*notes, *about["notes"]],
         }
 
     def set_atoms(self, atoms: Atoms) -> None:
@@ -158,13 +178,18 @@ class Dispersed(Calculator):
         self.__dict__.update(state)
         self._d3 = _d3(self.functional)
 
-    def _check_level(self, about: dict[str, Any]) -> None:
+    def _check_level(self, atoms: Atoms) -> dict[str, Any]:
+        """Return what the calculator tells, or refuse what has dispersion already."""
+        if not hasattr(self.base, "describe"):
+            return {}
+        about: dict[str, Any] = self.base.describe(atoms)
         level = str(about["level_of_theory"])
         if ALREADY.search(level):
             raise UnsupportedSystemError(
                 f"head {about.get('head')!r} was trained on {level}, which has "
                 "dispersion already; leave --d3 out, or choose another head"
             )
+        return about
 
     def _added(
         self, atoms: Atoms, found: dict[str, Any], names: Sequence[str]
@@ -180,8 +205,9 @@ class Dispersed(Calculator):
                 f"D3 cannot compute {atoms.get_chemical_formula()}: it has parameters "
                 f"for the elements 1 to {LAST_ELEMENT}; leave --d3 out"
             )
+        system = _boxed(atoms)
         try:
-            parts = {name: self._d3.get_property(name, atoms) for name in names}
+            parts = {name: self._d3.get_property(name, system) for name in names}
         except CalculatorError as error:
             self._d3.reset()
             raise UnsupportedSystemError(
@@ -195,6 +221,42 @@ def _ordered(properties: Sequence[str]) -> list[str]:
     """Return what to ask for, with what gives the others as well first."""
     names = ["stress"] if "stress" in properties else []
     return [*names, "forces", "energy"]
+
+
+def _boxed(atoms: Atoms) -> Atoms:
+    """Return a structure in a cell that holds it along what is not periodic.
+
+    simple-dftd3 1.7 folds atoms into the cell along all three vectors, periodic or not.
+    A slab that crosses the end of its cell would be torn apart, and lose half of its
+    dispersion; without a third vector the energy is not a number.
+    """
+    if atoms.pbc.all() or not atoms.pbc.any():
+        return atoms
+    boxed = Atoms(atoms.numbers, positions=atoms.positions, pbc=atoms.pbc)
+    cell = complete_cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0))
+    for axis in np.flatnonzero(~atoms.pbc):
+        # a unit vector, at right angles to the periodic ones
+        along = atoms.positions @ cell[axis]
+        boxed.positions += (_MARGIN_A - along.min()) * cell[axis]
+        cell[axis] *= np.ptp(along) + 2 * _MARGIN_A
+    boxed.cell = cell
+    return boxed
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("ω", "w")
+
+
+def _parameters_text(functional: str) -> str:
+    """Return the parameters of the damping, as simple-dftd3 tabulates them."""
+    table = importlib.resources.files("dftd3") / "parameters.toml"
+    found = tomllib.loads(table.read_text(encoding="utf-8"))
+    bj = found["parameter"].get(_plain(functional), {}).get("d3", {}).get("bj")
+    if bj is None:
+        return "its table has them under another name"
+    values = {"s6": 1.0, **bj}
+    names = " ".join(f"{name} {values[name]:g}," for name in ("s6", "s8", "a1"))
+    return f"{names} a2 {values['a2']:g} bohr"
 
 
 def _d3(functional: str) -> Any:

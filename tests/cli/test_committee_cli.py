@@ -12,6 +12,8 @@ from ase.io import read, write
 
 from jmp_calc.calculator.committee import Committee
 from jmp_calc.cli import main
+from jmp_calc.models.weights import save_weights
+from toys.models import sibling
 from toys.runs import error_line, run
 
 
@@ -78,14 +80,28 @@ def test_a_committee_excludes_another_calculator(slab, capsys):
     assert "leave one out" in error_line(capsys)
 
 
-def test_two_models_are_named_in_the_summary(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def members(tmp_path, monkeypatch):
+    """A folder with a molecule, a crystal and two models of one kind."""
     monkeypatch.chdir(tmp_path)
+    for seed in (1, 2):
+        save_weights(sibling(seed), tmp_path / f"toy-{seed}.safetensors")
     write("water.xyz", molecule("H2O"))
-    words = ["energy", "water.xyz", "--committee", "jmp-nano", "--out", "here"]
-    assert main(words) == 0
-    (path,) = Path("here").glob("*summary.yml")
-    summary = yaml.safe_load(path.read_text())
-    assert summary["model"]["model"] == "jmp-nano + jmp-nano"
+    return ("--model", "toy-1.safetensors", "--committee", "toy-2.safetensors")
+
+
+def test_two_models_are_named_in_the_summary(members):
+    assert main(["energy", "water.xyz", *members, "--out", "here"]) == 0
+    summary = yaml.safe_load(Path("here/water-summary.yml").read_text())
+    assert summary["model"]["model"] == "toy-1.safetensors + toy-2.safetensors"
+    assert len(summary["model"]["weights_sha256"]) == 2 * 64 + 1
+
+
+def test_the_same_model_twice_is_refused(members, capsys):
+    words = ["energy", "water.xyz", *members[:2], "--committee", members[1]]
+    assert main(words) == 2
+    assert "toy-1.safetensors is twice in the committee" in error_line(capsys)
+    assert not Path("runs").exists()
 
 
 def test_check_takes_one_model(tmp_path, monkeypatch, capsys):

@@ -91,6 +91,17 @@ def published_model() -> JMPModel:
     )
 
 
+def sibling(seed: int, make: Callable[[], JMPModel] = smooth_model) -> JMPModel:
+    """A model of the same build as another, as if trained from another start."""
+    model = make()
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+        parameter.data += 0.1 * parameter.data.std(correction=0) * noise
+    model.info = {**model.info, "name": f"toy-{seed}", "weights_sha256": f"{seed:064d}"}
+    return model
+
+
 TARGETS: dict[HeadKind, TargetSpec] = {
     "scalar": TargetSpec(
         name="gap",

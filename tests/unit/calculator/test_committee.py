@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
@@ -12,6 +14,7 @@ from jmp_calc.calculator import JMPCalculator
 from jmp_calc.calculator.committee import Committee, largest_spread
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.evaluation import evaluate_in_chunks
+from toys.models import TINY, build, sibling, smooth_model
 
 EPSILONS = (0.1, 0.2, 0.6)
 MEAN = 0.3
@@ -78,19 +81,85 @@ def test_many_structures_at_once_give_what_each_gives(argon, committee):
             np.testing.assert_allclose(results[name], single)
 
 
-def test_models_are_averaged_and_described_together():
-    atoms = molecule("CH3CH2OH")
-    one, two = JMPCalculator("jmp-nano"), JMPCalculator("jmp-nano")
-    committee = Committee([one, two])
+@pytest.fixture
+def models():
+    return [JMPCalculator(sibling(seed), dtype="float64") for seed in (1, 2, 3)]
+
+
+def test_models_are_averaged_and_described_together(models):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    committee = Committee(models)
     atoms.calc = committee
-    alone = one.get_property("forces", atoms)
-    np.testing.assert_allclose(atoms.get_forces(), alone, atol=1e-6)
-    assert committee.force_spread < 1e-6
+    alone = {
+        name: np.array([model.get_property(name, atoms) for model in models])
+        for name in ("energy", "forces", "stress")
+    }
+    # members that differ, or the rest shows nothing
+    assert alone["energy"].std() > 1e-3
+    for name, values in alone.items():
+        mean = atoms.calc.get_property(name, atoms)
+        np.testing.assert_allclose(mean, values.mean(axis=0), atol=1e-10)
+    spread = alone["forces"].std(axis=0, ddof=1)
+    np.testing.assert_allclose(committee.results["forces_std"], spread, atol=1e-10)
+    assert committee.results["energy_std"] == pytest.approx(alone["energy"].std(ddof=1))
     about = committee.describe(atoms)
-    assert about["model"] == "jmp-nano + jmp-nano"
+    assert about["model"] == "toy-1 + toy-2 + toy-3"
+    assert about["head"] == "crystals"
     assert about["is_conservative"]
     assert "no error bar" in about["notes"][0]
-    assert committee.evaluate([atoms])[0]["head"] == about["head"]
+
+
+def test_a_batch_of_models_gives_what_each_structure_gives(models):
+    frames = [molecule("CH3CH2OH"), molecule("H2O")]
+    committee = Committee(models)
+    for atoms, found in zip(frames, committee.evaluate(frames), strict=True):
+        assert found["head"] == "organic"
+        for name in ("energy", "forces", "energy_std", "forces_std"):
+            single = committee.get_property(name, atoms)
+            # sums of a batch and of one structure round differently
+            np.testing.assert_allclose(found[name], single, atol=1e-9)
+
+
+def test_energies_alone_need_no_forces(models):
+    (found,) = Committee(models).evaluate([molecule("H2O")], ["energy"])
+    assert found["energy_std"] > 0
+    assert "forces" not in found
+
+
+def test_the_same_model_twice_is_refused():
+    committee = Committee([JMPCalculator(sibling(1)), JMPCalculator(sibling(1))])
+    with pytest.raises(ArgumentError, match="toy-1 is twice in the committee"):
+        committee.get_property("energy", molecule("H2O"))
+    with pytest.raises(ArgumentError, match="give models that were trained separately"):
+        committee.evaluate([molecule("H2O")])
+
+
+def test_heads_of_other_names_at_one_level_are_joined():
+    def renamed():
+        model = smooth_model()
+        return build(TINY, replace(model.heads["organic"], name="mine"), name="other")
+
+    other = sibling(2, renamed)
+    committee = Committee([JMPCalculator(sibling(1)), JMPCalculator(other)])
+    (found,) = committee.evaluate([molecule("H2O")])
+    assert found["head"] == "organic + mine"
+    assert committee.describe(molecule("H2O"))["head"] == "organic + mine"
+    # the second model has no head for crystals
+    with pytest.raises(UnsupportedSystemError, match="toy-2 is meant for"):
+        committee.evaluate([bulk("C")])
+
+
+def test_a_run_of_a_committee_keeps_the_heads_that_it_began_with(models):
+    committee = Committee(models)
+    for steps in (committee.get_property, lambda _, a: committee.evaluate([a])):
+        crystal = bulk("Cu", cubic=True)
+        steps("energy", crystal)
+        crystal.set_cell(2 * crystal.cell.array, scale_atoms=True)
+        # to who meets them now these are four separate atoms
+        steps("energy", crystal)
+        with pytest.raises(UnsupportedSystemError, match="molecule of Cu"):
+            JMPCalculator(sibling(1)).describe(crystal)
 
 
 def test_levels_of_theory_are_not_mixed(argon):

@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
 from jmp_calc.calculator import JMPCalculator
+from jmp_calc.calculator.decision import Memory, decide
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from toys.models import published_model, smooth_model
 from toys.slabs import slab_with_co
@@ -155,3 +156,45 @@ def test_guessed_tags_are_kept_while_the_adsorbate_leaves(published) -> None:
     slab.positions[-2:, 2] -= 12.0
     notes = published.describe(slab)["notes"]
     assert any("8 sub-surface (0), 4 surface (1), 2 ads" in note for note in notes)
+
+
+def test_a_list_keeps_what_was_decided_while_its_structures_move(
+    published, monkeypatch
+) -> None:
+    decided = []
+
+    def counted(model, atoms, **settings):
+        decided.append(atoms)
+        return decide(model, atoms, **settings)
+
+    monkeypatch.setattr("jmp_calc.calculator.ase_calculator.decide", counted)
+    slab, other = slab_with_co(), slab_with_co()
+    published.evaluate([slab, other])
+    slab.positions[-2:, 2] -= 12.0
+    moved = published.evaluate([other, slab])[1]["energy"]
+    assert len(decided) == 2
+    kept = [0] * 8 + [1] * 4 + [2] * 2
+    explicit = JMPCalculator(published_model(), tags=kept, dtype="float64")
+    expected = explicit.evaluate([slab], ["energy"])[0]["energy"]
+    # sums of a batch and of one structure round differently
+    assert moved == pytest.approx(expected, abs=1e-9)
+    fresh = published.evaluate([slab.copy()], ["energy"])[0]["energy"]
+    assert fresh != pytest.approx(expected, abs=1e-6)
+
+
+def test_a_list_forgets_with_other_elements_a_new_calculator_or_the_object() -> None:
+    calc = JMPCalculator(smooth_model())
+    atoms = bulk("C", cubic=True)
+    assert calc.evaluate([atoms], ["energy"])[0]["head"] == "crystals"
+    atoms.set_cell(atoms.cell.array * 2, scale_atoms=True)
+    assert calc.evaluate([atoms], ["energy"])[0]["head"] == "crystals"
+    atoms.calc = calc
+    assert calc.evaluate([atoms], ["energy"])[0]["head"] == "organic"
+    memory: Memory[str] = Memory()
+    memory.keep(atoms, "found")
+    assert memory.find(atoms) == "found"
+    assert memory.find(atoms.copy()) is None
+    atoms.numbers[0] = 8
+    assert memory.find(atoms) is None
+    del atoms
+    assert not memory._found
