@@ -16,6 +16,7 @@ from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from jmp_calc.cli import main
+from jmp_calc.errors import DataError
 from jmp_calc.sim.analysis.analyze import analyze_trajectory
 from jmp_calc.sim.analysis.settings import AnalysisSettings
 from jmp_calc.sim.trajectories.h5md import H5MDWriter
@@ -150,6 +151,40 @@ def test_a_file_without_times_gets_them_from_the_command_line(here, capsys) -> N
         assert analyze("nacl-traj.traj", "--out", key, "--only", key) == 0
         other = np.loadtxt(f"{key}/nacl-{key}.csv", delimiter=",", skiprows=1)
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_repeated_frames_are_left_out(here) -> None:
+    frames = ase.io.read("nacl-traj.traj", ":")
+    ase.io.write("again.traj", [*frames[:30], frames[29], *frames[30:]])
+    found, expected = (
+        analyze_trajectory(Path(name), AnalysisSettings())
+        for name in ("again.traj", "nacl-traj.traj")
+    )
+    assert "1 of the frames repeat the frame before" in found.notes[0]
+    assert expected.notes == ()
+    for one, other in zip(found.sections, expected.sections, strict=True):
+        for name, curve in one.columns.items():
+            np.testing.assert_array_equal(curve, other.columns[name])
+
+
+def test_a_time_that_does_not_go_forward_is_refused(here, capsys) -> None:
+    frames = ase.io.read("nacl-traj.traj", ":")
+    still = [frames[0], frames[1].copy()]
+    still[1].info["time_ps"] = 0.0
+    for name, more, told in (
+        ("appended", [*frames, *frames[::2]], "frame 60 of appended.traj is at 0 ps"),
+        ("overlap", [*frames[:30], *frames[20:]], "with --stop 30 and --start 30"),
+        ("still", still, "at 0 ps, and the frame before at 0 ps"),
+    ):
+        ase.io.write(f"{name}.traj", more)
+        with pytest.raises(DataError, match=told):
+            analyze_trajectory(Path(f"{name}.traj"), AnalysisSettings())
+    for choice in ({"stop": 60}, {"frame_interval_fs": 5.0}):
+        settings = AnalysisSettings(only=("structure",), **choice)
+        analyze_trajectory(Path("appended.traj"), settings)
+    assert analyze("overlap.traj", "--out", "x") == 2
+    assert "frame 30 of overlap.traj is at 0.1 ps" in error_line(capsys)
+    assert list(Path("x").iterdir()) == []
 
 
 def test_a_run_is_analysed_with_its_csv(here) -> None:

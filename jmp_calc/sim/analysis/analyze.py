@@ -107,7 +107,7 @@ def analyze_trajectory(
         name=path.stem if name is None else name,
         facts=tuple(collectors.facts()),
         sections=tuple(collectors.sections()),
-        notes=tuple(frames.notes),
+        notes=(*frames.notes, *collectors.notes()),
     )
 
 
@@ -120,11 +120,10 @@ class _Collectors:
         self._path = path
         self._first = first
         self._settings = settings
-        self._clock = Clock(settings, first, number)
+        self._clock = Clock(path, settings, first, number)
         self._unit = "ps" if self._clock.is_known else "frame"
-        self._numbers: list[int] = []
         self._times: list[float] = []
-        self._n_averaged = 0
+        self._n_averaged = self._n_repeated = 0
         wants = settings.wants
         self._structure = Structure(first, settings) if wants("structure") else None
         self._energies = Energies(path, settings) if wants("energy") else None
@@ -133,10 +132,12 @@ class _Collectors:
         self._motion: Motion | None = None
 
     def add(self, atoms: Atoms, number: int) -> None:
+        if self._clock.is_repeated(atoms, number):
+            self._n_repeated += 1
+            return
         time = self._clock.time(atoms, number)
         is_averaged = self._clock.is_equilibrated(time)
         when = float(number) if time is None else time
-        self._numbers.append(number)
         self._times.append(when)
         if self._energies is not None:
             self._energies.add(atoms, time, is_averaged=is_averaged)
@@ -167,6 +168,14 @@ class _Collectors:
             duration = f"{self._times[0]:g} to {self._times[-1]:g} ps"
             facts.append(Fact(name="time", value=duration))
         return facts
+
+    def notes(self) -> list[str]:
+        if not self._n_repeated:
+            return []
+        return [
+            f"{self._n_repeated} of the frames repeat the frame before, as where a run "
+            "was resumed; they are left out"
+        ]
 
     def sections(self) -> list[Section]:
         if self._n_averaged == 0:

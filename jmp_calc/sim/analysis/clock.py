@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from ase import Atoms
 
-from jmp_calc.errors import ArgumentError
+from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.sim.analysis.settings import AnalysisSettings
 
 UNEVEN = 0.01
@@ -15,9 +17,10 @@ CLOCK_NAMES = ("time_ps",)
 
 
 class Clock:
-    """Reads the time of frames.
+    """Reads the time of frames, and sees to it that it goes forward.
 
     Args:
+        path: The trajectory.
         settings: Of the analysis.
         first: First frame.
         first_number: Its number in the file.
@@ -27,8 +30,9 @@ class Clock:
     """
 
     def __init__(
-        self, settings: AnalysisSettings, first: Atoms, first_number: int
+        self, path: Path, settings: AnalysisSettings, first: Atoms, first_number: int
     ) -> None:
+        self._path = path
         self._interval_ps: float | None = None
         if settings.frame_interval_fs is not None:
             self._interval_ps = settings.frame_interval_fs / 1000.0
@@ -39,6 +43,7 @@ class Clock:
                 "tell no time; give --frame-interval-fs, or --start in frames"
             )
         self._equilibration_ps = settings.equilibration_ps
+        self._last: tuple[float, np.ndarray] = (-np.inf, first.positions)
         self._start_ps = self.time(first, first_number) or 0.0
 
     def time(self, frame: Atoms, number: int) -> float | None:
@@ -51,6 +56,32 @@ class Clock:
         if self._interval_ps is not None:
             return number * self._interval_ps
         return _told(frame)
+
+    def is_repeated(self, frame: Atoms, number: int) -> bool:
+        """Return whether a frame is the one before once more, as resumed runs have it.
+
+        Args:
+            frame: The next frame.
+            number: Its number in the file.
+
+        Raises:
+            DataError: If the file does not go forward in time.
+        """
+        time = self.time(frame, number)
+        if time is None or self._interval_ps is not None:
+            return False
+        before, positions = self._last
+        self._last = (time, frame.positions)
+        if time > before:
+            return False
+        if time == before and np.array_equal(positions, frame.positions):
+            return True
+        raise DataError(
+            f"frame {number} of {self._path} is at {time:g} ps, and the frame before "
+            f"at {before:g} ps: it holds several runs, or pieces of one that overlap; "
+            f"analyse them one by one with --stop {number} and --start {number}, or "
+            "give --frame-interval-fs if these times mean nothing"
+        )
 
     def is_equilibrated(self, time_ps: float | None) -> bool:
         """Return whether averages use a frame.

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+ROUNDING = 1e-12
+"""Smaller errors, as a fraction of the value, are none."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fact:
@@ -30,7 +33,9 @@ class Fact:
             return self.value
         if isinstance(self.value, int):
             return str(self.value)
-        if self.error is None or not np.isfinite(self.error) or self.error <= 0:
+        # an error of that size is rounding
+        least = ROUNDING * abs(self.value)
+        if self.error is None or not least < self.error < np.inf:
             return f"{self.value:.4g}"
         # two digits of the error, and as many of the value
         digits = 1 - int(np.floor(np.log10(self.error)))

@@ -20,6 +20,7 @@ from jmp_calc.sim.analysis.sections import Fact, Section
         (3, None, "3"),
         (True, None, "yes"),
         (0.0, 0.0, "0"),
+        (7642.8296, 9.2e-13, "7643"),
     ],
 )
 def test_numbers_have_the_digits_that_mean_something(value, error, text) -> None:
