@@ -36,7 +36,7 @@ ROWS_SHOWN = 60
 @click.command(cls=HintingCommand)
 @structures_argument()
 @settings_options(ResumableOptions, "output")
-@settings_options(ModelOptions, "model")
+@settings_options(ModelOptions, "model", defaults={"dtype": "float64"})
 @settings_options(VibrationsSettings, "settings", aliases={"fmax_eV_per_A": "--fmax"})
 def vibrations(
     *,
@@ -50,12 +50,12 @@ def vibrations(
     INPUT is any file that ASE reads. Fixed atoms do not vibrate: fix the slab below an
     adsorbate. Writes for each a CSV table (cm^-1, imaginary ones negative; meV), the
     Hessian and modes as JSON of ASE (VibrationsData), the structure, and a YAML summary
-    with the thermochemistry (eV). Best with --dtype float64.
+    with the thermochemistry (eV).
 
     Exit codes: 0 done, 1 bug, 2 usage or input, 3 the relaxation did not converge,
     130 interrupted.
 
-    Example: jmp-md vibrations water.xyz --relax --symmetry-number 2 --plot
+    Example: jmp-md vibrations water.xyz --relax --plot
     """
 
     def work(structure: Structure, job: Job) -> int:
@@ -142,7 +142,12 @@ def _print_thermochemistry(result: VibrationsResult) -> None:
         conditions = f"at {thermo.temperature_K:g} K"
         if is_gas:
             conditions += f" and {thermo.pressure_Pa:g} Pa"
-        shape = f", {thermo.geometry}" if thermo.geometry else ""
+        shape = ""
+        if is_gas:
+            shape = (
+                f", {thermo.geometry}, symmetry number {thermo.symmetry_number}, spin "
+                f"{thermo.spin:g}"
+            )
         lines |= {
             "thermo": f"{thermo.model}{shape}, {conditions}",
             "zero point": f"{thermo.zero_point_energy_eV:.6f} eV",

@@ -40,7 +40,7 @@ def error_line(capsys) -> str:
 
 
 def test_a_molecule_gives_table_data_structure_summary_and_picture(capsys):
-    words = ("--calculator", "emt", "--relax", "--symmetry-number", 2, "--plot")
+    words = ("--calculator", "emt", "--relax", "--plot")
     assert vibrations("n2.xyz", *words) == 0
     folder = Path("runs/n2-vibrations-1")
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -54,7 +54,10 @@ def test_a_molecule_gives_table_data_structure_summary_and_picture(capsys):
     assert results["thermochemistry"]["model"] == "ideal-gas"
     assert len(results["frequencies_per_cm"]) == 1
     captured = capsys.readouterr()
-    assert "thermo      ideal-gas, linear, at 298.15 K and 101325 Pa" in captured.out
+    assert (
+        "thermo      ideal-gas, linear, symmetry number 2, spin 0, at 298.15 K and "
+        "101325 Pa"
+    ) in captured.out
     assert captured.err == ""
 
 

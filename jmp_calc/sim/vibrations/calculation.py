@@ -30,7 +30,7 @@ from jmp_calc.sim.vibrations.thermo import (
     Thermochemistry,
     compute_thermochemistry,
 )
-from jmp_calc.units import KB, PER_CM
+from jmp_calc.units import PER_CM
 
 COMPLETED, NOT_CONVERGED = "completed", "not converged"
 """How the work can end."""
@@ -43,6 +43,9 @@ RIGID_PER_CM = 100.0
 
 FRAMES = 24
 """Frames of a mode's trajectory."""
+
+SHOWN_A = 0.25
+"""How far the atom that moves most moves in it, angstrom."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,6 +181,11 @@ def _notes(
             f"the structure is not at rest: the largest force is {force:.3g} eV/Å, "
             f"above {settings.fmax_eV_per_A:g}; relax it first (--relax)"
         )
+    if settings.thermo in ("auto", "ideal-gas") and not _is_possible(atoms, settings):
+        yield (
+            f"a molecule with {_n_electrons(atoms)} electrons cannot have a spin of "
+            f"{settings.spin:g}, which the entropy counts; give --spin"
+        )
     waves = modes.vibrations_per_cm
     imaginary = waves[waves < -IMAGINARY_PER_CM]
     if len(imaginary):
@@ -204,6 +212,18 @@ def _notes(
             "the structure is periodic, and only translations are taken out; for a "
             "molecule remove pbc, for a crystal use jmp-md phonons"
         )
+
+
+def _n_electrons(atoms: Atoms) -> int:
+    charge = atoms.info.get("charge", 0)
+    is_number = isinstance(charge, (int, float, np.number))
+    return int(atoms.numbers.sum()) - (round(charge) if is_number else 0)
+
+
+def _is_possible(atoms: Atoms, settings: VibrationsSettings) -> bool:
+    """Return whether electrons can have the spin that a gas is to have."""
+    is_gas = not (atoms.pbc.any() or atoms.constraints)
+    return not is_gas or (_n_electrons(atoms) - round(2 * settings.spin)) % 2 == 0
 
 
 def _made(files: Mapping[str, Path], modes: Modes) -> dict[str, Path]:
@@ -249,10 +269,8 @@ def _kind(result: VibrationsResult, number: int) -> str:
 
 
 def _animated(result: VibrationsResult, number: int) -> Iterator[Atoms]:
-    # the classical amplitude at 300 K; a soft mode would tear the molecule apart
-    quantum = max(abs(result.modes.frequencies_per_cm[number]), 200.0) * PER_CM
     shape = result.modes.data.get_modes(all_atoms=True)[number]
-    shape = shape * np.sqrt(KB * 300 / quantum)
+    shape = shape * SHOWN_A / np.linalg.norm(shape, axis=1).max()
     for phase in np.linspace(0, 2 * np.pi, FRAMES, endpoint=False):
         frame = without_results(result.atoms)
         frame.positions += np.sin(phase) * shape

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms, FixCartesian
 from ase.vibrations import VibrationsData
 from jaxtyping import Bool, Float
 
 from jmp_calc.errors import UnsupportedSystemError
 from jmp_calc.sim.side_by_side import compute_together
+from jmp_calc.sim.vibrations.rotations import is_linear
 from jmp_calc.units import FS, PER_CM, PER_CM_PER_THZ
-
-STRAIGHT = 1e-2
-"""Smallest by largest radius of gyration below which a molecule counts as linear."""
 
 _WAVE_PER_CM = 1e3 * FS / (2 * np.pi) * PER_CM_PER_THZ
 """Wavenumber of a curvature of 1 eV/angstrom^2/amu, 1/cm."""
@@ -64,7 +63,7 @@ def compute_hessian(
     """Move each free atom back and forth along x, y and z, and difference the forces.
 
     Args:
-        atoms: A structure at rest; atoms that ``FixAtoms`` holds do not move.
+        atoms: A structure at rest; fixed atoms do not move.
         calculator: An ASE calculator, or anything with ``evaluate``.
         displacement: How far, angstrom.
         progress: Called with the displacements done and their number.
@@ -99,9 +98,22 @@ def free_atoms(atoms: Atoms) -> list[int]:
         atoms: Any structure.
 
     Raises:
-        UnsupportedSystemError: If none may.
+        UnsupportedSystemError: If none may, or a constraint holds something else than
+            whole atoms.
     """
-    free: list[int] = VibrationsData.indices_from_constraints(atoms)
+    held: set[int] = set()
+    for constraint in atoms.constraints:
+        is_whole = isinstance(constraint, FixAtoms) or (
+            isinstance(constraint, FixCartesian) and np.all(constraint.mask)
+        )
+        if not is_whole:
+            raise UnsupportedSystemError(
+                f"a constraint of the structure, {type(constraint).__name__}, does not "
+                "hold whole atoms, and vibrations know no other kind; fix these atoms "
+                "(FixAtoms) or remove it"
+            )
+        held.update(np.arange(len(atoms))[constraint.index].tolist())
+    free = [number for number in range(len(atoms)) if number not in held]
     if not free:
         raise UnsupportedSystemError(
             "all atoms are fixed, so nothing can vibrate; remove the constraint"
@@ -150,25 +162,19 @@ def rigid_motions(atoms: Atoms) -> Float[np.ndarray, "coordinates rigid"]:
     Args:
         atoms: Any structure.
     """
-    n_atoms = len(atoms)
-    if len(VibrationsData.indices_from_constraints(atoms)) < n_atoms:
-        return np.zeros((3 * (n_atoms - _n_fixed(atoms)), 0))
+    n_atoms, free = len(atoms), free_atoms(atoms)
+    if len(free) < n_atoms:
+        return np.zeros((3 * len(free), 0))
     roots = np.sqrt(atoms.get_masses())[:, None]
     motions = [(roots * axis).ravel() for axis in np.eye(3)]
     if not atoms.pbc.any() and n_atoms > 1:
         arms = atoms.positions - atoms.get_center_of_mass()
-        _, size, axes = np.linalg.svd(roots * arms, full_matrices=True)
-        size = np.append(size, np.zeros(3 - len(size)))
+        axes = np.linalg.svd(roots * arms, full_matrices=True)[2]
         # along the first axis of a linear molecule there is nothing to turn
-        is_linear = size[1] <= STRAIGHT * size[0]
-        turned = axes[1:] if is_linear else axes
+        turned = axes[1:] if is_linear(roots * arms) else axes
         motions += [(roots * np.cross(axis, arms)).ravel() for axis in turned]
     basis: Float[np.ndarray, "coordinates rigid"] = np.linalg.qr(np.array(motions).T)[0]
     return basis
-
-
-def _n_fixed(atoms: Atoms) -> int:
-    return len(atoms) - len(VibrationsData.indices_from_constraints(atoms))
 
 
 def _signed(energies: np.ndarray) -> np.ndarray:

@@ -35,8 +35,9 @@ class VibrationsSettings:
     """Temperature of the thermochemistry, K."""
     pressure_Pa: float = 101325.0
     """Pressure of the ideal gas, Pa."""
-    symmetry_number: int = 1
-    """Rotations that turn the molecule into itself: 2 for water, 12 for methane."""
+    symmetry_number: int | None = None
+    """Rotations that turn the molecule into itself (2 for water, 12 for methane); by
+    default counted, with 0.05 angstrom for an atom to be in its place."""
     spin: float = 0.0
     """Total electron spin of the molecule: 0 singlet, 0.5 doublet, 1 triplet."""
     broadening_per_cm: float = 10.0
@@ -59,7 +60,9 @@ class VibrationsSettings:
             "pressure_Pa",
             "broadening_per_cm",
         )
-        require_at_least(self, steps=1, symmetry_number=1)
+        require_at_least(self, steps=1)
+        if self.symmetry_number is not None:
+            require_at_least(self, symmetry_number=1)
         if self.displacement_A > LARGEST_DISPLACEMENT_A:
             raise ArgumentError(
                 f"displacement_A is {self.displacement_A}; give a number up to "

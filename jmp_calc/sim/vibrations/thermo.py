@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from jmp_calc.errors import UnsupportedSystemError
 from jmp_calc.sim.vibrations.hessian import Modes, rigid_motions
+from jmp_calc.sim.vibrations.rotations import symmetry_number
 from jmp_calc.sim.vibrations.settings import VibrationsSettings
 from jmp_calc.units import KB, PER_CM
 
@@ -43,6 +44,10 @@ class Thermochemistry:
     """``ideal-gas`` or ``harmonic``."""
     geometry: str | None
     """monatomic, linear or nonlinear; None for the harmonic model."""
+    symmetry_number: int | None
+    """Rotations that turn the molecule into itself; None for the harmonic model."""
+    spin: float | None
+    """Total electron spin; None for the harmonic model."""
     temperature_K: float
     """Temperature, K."""
     pressure_Pa: float | None
@@ -85,51 +90,72 @@ def compute_thermochemistry(
     if model == "none":
         return None
     quanta = usable_quanta(modes)
-    zero_point = float(quanta.sum() / 2)
-    temperature = settings.temperature_K
     if model == "harmonic":
-        thermo = HarmonicThermo(list(quanta), potentialenergy=energy)
-        return Thermochemistry(
-            model=model,
-            geometry=None,
-            temperature_K=temperature,
-            pressure_Pa=None,
-            potential_energy_eV=energy,
-            zero_point_energy_eV=zero_point,
-            internal_energy_eV=float(
-                thermo.get_internal_energy(temperature, verbose=False)
-            ),
-            enthalpy_eV=None,
-            entropy_eV_per_K=float(thermo.get_entropy(temperature, verbose=False)),
-            free_energy_eV=float(
-                thermo.get_helmholtz_energy(temperature, verbose=False)
-            ),
-        )
+        return _harmonic(quanta, energy, settings.temperature_K)
     if not is_free:
         raise UnsupportedSystemError(
             "an ideal gas needs a molecule without fixed atoms and without periodic "
             "directions; remove pbc and constraints, or use thermo=harmonic "
             "(--thermo harmonic)"
         )
-    geometry = _GEOMETRIES[int(modes.is_rigid.sum())]
+    return _ideal_gas(atoms, quanta, energy, settings)
+
+
+def _harmonic(
+    quanta: Float[np.ndarray, "vibrations"], energy: float, temperature: float
+) -> Thermochemistry:
+    internal, entropy, free = energy, 0.0, energy
+    # ASE takes an empty list for none given
+    if len(quanta):
+        thermo = HarmonicThermo(list(quanta), potentialenergy=energy)
+        internal = float(thermo.get_internal_energy(temperature, verbose=False))
+        entropy = float(thermo.get_entropy(temperature, verbose=False))
+        free = float(thermo.get_helmholtz_energy(temperature, verbose=False))
+    return Thermochemistry(
+        model="harmonic",
+        geometry=None,
+        symmetry_number=None,
+        spin=None,
+        temperature_K=temperature,
+        pressure_Pa=None,
+        potential_energy_eV=energy,
+        zero_point_energy_eV=float(quanta.sum() / 2),
+        internal_energy_eV=internal,
+        enthalpy_eV=None,
+        entropy_eV_per_K=entropy,
+        free_energy_eV=free,
+    )
+
+
+def _ideal_gas(
+    atoms: Atoms,
+    quanta: Float[np.ndarray, "vibrations"],
+    energy: float,
+    settings: VibrationsSettings,
+) -> Thermochemistry:
+    geometry = _GEOMETRIES[rigid_motions(atoms).shape[1]]
+    rotations = settings.symmetry_number or symmetry_number(atoms)
+    temperature = settings.temperature_K
     gas = IdealGasThermo(
         list(quanta),
         geometry,
         potentialenergy=energy,
         atoms=atoms,
-        symmetrynumber=settings.symmetry_number,
+        symmetrynumber=rotations,
         spin=settings.spin,
         **_TAKE_ALL,
     )
     enthalpy = float(gas.get_enthalpy(temperature, verbose=False))
     conditions = {"temperature": temperature, "pressure": settings.pressure_Pa}
     return Thermochemistry(
-        model=model,
+        model="ideal-gas",
         geometry=geometry,
+        symmetry_number=rotations,
+        spin=settings.spin,
         temperature_K=temperature,
         pressure_Pa=settings.pressure_Pa,
         potential_energy_eV=energy,
-        zero_point_energy_eV=zero_point,
+        zero_point_energy_eV=float(quanta.sum() / 2),
         internal_energy_eV=enthalpy - KB * temperature,
         enthalpy_eV=enthalpy,
         entropy_eV_per_K=float(gas.get_entropy(**conditions, verbose=False)),

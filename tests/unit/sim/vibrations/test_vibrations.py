@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import molecule
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian, FixedPlane
 from ase.io import read
 from ase.io.jsonio import read_json
 from ase.vibrations import Vibrations
@@ -114,10 +114,10 @@ def test_entropies_of_gases_are_those_of_the_tables(
         atoms,
         spring,
         tmp_path,
-        symmetry_number=sigma,
         spin=spin,
         pressure_Pa=1e5,
     ).thermochemistry
+    assert thermo.symmetry_number == sigma
     # rigid rotor and harmonic oscillator are good to 0.1 J/mol/K for these
     assert thermo.entropy_eV_per_K / J_PER_MOL == pytest.approx(entropy, abs=0.1)
     assert thermo.geometry == "linear"
@@ -129,6 +129,27 @@ def test_entropies_of_gases_are_those_of_the_tables(
     assert thermo.enthalpy_eV == pytest.approx(expected, rel=2e-3)
     gibbs = thermo.enthalpy_eV - 298.15 * thermo.entropy_eV_per_K
     assert thermo.free_energy_eV == pytest.approx(gibbs)
+
+
+def test_symmetry_number_and_spin_of_the_user_count(tmp_path):
+    atoms, spring = diatomic("N2", 1.1, 2358.6)
+    plain = vibrations(atoms, spring, tmp_path / "1").thermochemistry
+    told = vibrations(atoms, spring, tmp_path / "2", symmetry_number=1, spin=1.0)
+    thermo = told.thermochemistry
+    assert (thermo.symmetry_number, thermo.spin) == (1, 1.0)
+    # twice as many rotations, and three spin states
+    gain = thermo.entropy_eV_per_K - plain.entropy_eV_per_K
+    assert gain == pytest.approx(units.kB * np.log(2 * 3))
+
+
+@pytest.mark.parametrize(
+    ("charge", "spin", "is_told"), [(0, 0.0, True), (0, 0.5, False), (-1, 0.0, False)]
+)
+def test_a_spin_that_the_electrons_cannot_have_is_told(charge, spin, is_told, tmp_path):
+    atoms, spring = diatomic("OH", 0.97, 3700.0)
+    atoms.info["charge"] = charge
+    notes = vibrations(atoms, spring, tmp_path, spin=spin).notes
+    assert any("9 electrons cannot have a spin of 0" in n for n in notes) == is_told
 
 
 def test_an_atom_is_a_gas_too(tmp_path):
@@ -149,6 +170,29 @@ def test_fixed_atoms_do_not_vibrate(tmp_path):
     assert len(result.modes.vibrations_per_cm) == 3
     assert result.hessian.free == [1]
     assert result.thermochemistry.model == "harmonic"
+
+
+def test_atoms_that_are_held_in_part_are_refused(tmp_path):
+    atoms, spring = diatomic("CO", 1.128, 2170.0)
+    for constraint in (
+        FixCartesian([0], (True, False, True)),
+        FixedPlane(0, (0, 0, 1)),
+    ):
+        atoms.set_constraint(constraint)
+        with pytest.raises(UnsupportedSystemError, match="does not hold whole atoms"):
+            vibrations(atoms, spring, tmp_path)
+    atoms.set_constraint(FixCartesian([0]))
+    assert vibrations(atoms, spring, tmp_path).hessian.free == [1]
+
+
+def test_an_atom_of_a_crystal_has_no_vibration_and_its_energy(tmp_path):
+    atoms = Atoms("Ar", cell=[4, 4, 4], pbc=True)
+    bond = Bond(first=0, second=0, length=3.9, stiffness=2, cells=(1, 0, 0))
+    result = vibrations(atoms, SpringCalculator([bond]), tmp_path)
+    assert len(result.modes.vibrations_per_cm) == 0
+    thermo = result.thermochemistry
+    assert thermo.free_energy_eV == thermo.internal_energy_eV == pytest.approx(0.01)
+    assert thermo.entropy_eV_per_K == 0
 
 
 def test_all_fixed_is_refused(tmp_path):
@@ -224,8 +268,11 @@ def test_files_can_be_read_by_ase(tmp_path):
     assert frames[0].info["frequency_per_cm"] == pytest.approx(
         result.modes.vibrations_per_cm[-1]
     )
-    # a quarter of a period on: the atoms are at their farthest
-    assert not np.allclose(frames[0].positions, frames[6].positions, atol=0.01)
+    # a quarter of a period on, the atoms are at their farthest
+    moved = frames[6].positions - frames[0].positions
+    assert np.linalg.norm(moved, axis=1).max() == pytest.approx(0.25)
+    # the centre of mass stays
+    np.testing.assert_allclose(frames[0].get_masses() @ moved, 0, atol=1e-5)
 
 
 @pytest.mark.slow
