@@ -30,6 +30,9 @@ KJ_PER_MOL = float(_ase.kJ / _ase.mol)
 GAS_CONSTANT = 1000 * KB / KJ_PER_MOL
 """Gas constant, J/K/mol."""
 
+G_PER_CM3 = 1e-24 * float(_ase._Nav)
+"""One gram per cubic centimetre in atomic mass units per cubic angstrom."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MolecularUnits:

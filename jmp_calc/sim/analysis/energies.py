@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCom
 
 from jmp_calc.errors import DataError
 from jmp_calc.sim.analysis.sections import Fact, Section
 from jmp_calc.sim.analysis.settings import AnalysisSettings
 from jmp_calc.sim.analysis.statistics import mean_error, slope
-from jmp_calc.units import KB
+from jmp_calc.units import G_PER_CM3, KB
 
 AT_REST = 1e-4
 """Momenta that add up to less than this fraction of what they would by chance are
@@ -37,7 +37,7 @@ class Energies:
     def __init__(self, path: Path, settings: AnalysisSettings) -> None:
         self._path = path
         self._settings = settings
-        self._rows: list[tuple[int, float, float, float]] = []
+        self._rows: list[tuple[int, float, float, float, float]] = []
         self._momentum = self._spin = 0.0
         self._first: Atoms
         self._averaged_from = -np.inf
@@ -60,7 +60,8 @@ class Energies:
             self._averaged_from = time
         step = int(atoms.info.get("step", -1))
         energy = float(results.get("energy", np.nan))
-        self._rows.append((step, time, energy, float(kinetic)))
+        volume = atoms.cell.volume if atoms.pbc.all() else np.nan
+        self._rows.append((step, time, energy, float(kinetic), float(volume)))
         if kinetic > 0:
             self._momentum = max(self._momentum, _share(atoms.get_momenta()))
             arms = atoms.positions - atoms.get_center_of_mass()
@@ -104,10 +105,17 @@ class Energies:
                         unit=what,
                     )
                 )
+        facts += self._density(series.get("volume_A3"), is_averaged)
         if not series:
             notes.append("left out: neither energies nor velocities are in the frames")
             return [
-                Section(key="energy", title=_TITLE, about=_ABOUT, notes=tuple(notes))
+                Section(
+                    key="energy",
+                    title=_TITLE,
+                    about=_ABOUT,
+                    facts=tuple(facts[1:]),
+                    notes=tuple(notes),
+                )
             ]
         abscissa = "time_ps" if unit == "ps" else "frame"
         every = max(1, -(-len(time) // MOST_POINTS))
@@ -124,6 +132,25 @@ class Energies:
                 marks={}
                 if self._averaged_from <= time[0]
                 else {"averages from": float(self._averaged_from)},
+            )
+        ]
+
+    def _density(
+        self, volume: np.ndarray | None, is_averaged: np.ndarray
+    ) -> list[Fact]:
+        atoms = self._first
+        if not (atoms.pbc.all() and atoms.cell.rank == 3):
+            return []
+        if volume is None:
+            volume = np.full(1, atoms.cell.volume)
+            is_averaged = np.ones(1, dtype=bool)
+        values = atoms.get_masses().sum() / volume[is_averaged] / G_PER_CM3
+        return [
+            Fact(
+                name="density",
+                value=float(values.mean()),
+                error=mean_error(values),
+                unit="g/cm³",
             )
         ]
 
@@ -172,7 +199,7 @@ class Energies:
         )
         gaps = [
             abs(energy_at[step] - energy)
-            for step, _, energy, _ in self._rows
+            for step, _, energy, *_ in self._rows
             if step in energy_at and np.isfinite(energy)
         ]
         return bool(gaps) and bool(max(gaps) < SAME_ENERGY_EV)
@@ -189,7 +216,7 @@ class Energies:
         return found
 
     def _of_frames(self) -> Series:
-        _, time, potential, kinetic = np.array(self._rows, dtype=float).T
+        _, time, potential, kinetic, volume = np.array(self._rows, dtype=float).T
         found = {"time": time}
         if np.isfinite(kinetic).all():
             freedom = self._degrees_of_freedom()
@@ -199,6 +226,8 @@ class Energies:
             if "temperature_K" in found:
                 found["total_energy_eV"] = potential + kinetic
             found["potential_energy_eV"] = potential
+        if np.isfinite(volume).all() and np.ptp(volume) > 0:
+            found["volume_A3"] = volume
         return found
 
     def _degrees_of_freedom(self) -> int:
@@ -206,6 +235,9 @@ class Energies:
         fixed = [c.index for c in atoms.constraints if isinstance(c, FixAtoms)]
         n_fixed = len(np.unique(np.concatenate(fixed))) if fixed else 0
         freedom = 3 * (len(atoms) - n_fixed)
+        # a centre of mass at rest is seen in the momenta
+        others = [c for c in atoms.constraints if not isinstance(c, (FixAtoms, FixCom))]
+        freedom -= sum(c.get_removed_dof(atoms) for c in others)
         if n_fixed == 0 and self._momentum < AT_REST:
             freedom -= 3
             if not atoms.pbc.any() and self._spin < AT_REST:

@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixBondLengths, FixCom
 
 from jmp_calc.errors import DataError
 from jmp_calc.sim.analysis.energies import Energies
@@ -92,6 +92,37 @@ def test_temperatures_refer_to_the_degrees_of_freedom_that_move() -> None:
     facts, _ = facts_of(frames)
     kinetic = np.mean([atoms.get_kinetic_energy() for atoms in frames])
     assert 2 * kinetic / KB / facts["temperature"].value == pytest.approx(4)
+
+
+def test_rigid_bonds_take_degrees_of_freedom_away() -> None:
+    water = molecule("H2O")
+    water.set_constraint(FixBondLengths([(0, 1), (0, 2), (1, 2)]))
+    # the momenta drawn have no sum: 9 - 3 bonds - 3; FixCom says the same again
+    frames = frames_of(water, 5)
+    for atoms in frames:
+        atoms.set_constraint([FixBondLengths([(0, 1), (0, 2), (1, 2)]), FixCom()])
+        momenta = atoms.get_momenta()
+        atoms.set_momenta(momenta - momenta.mean(axis=0), apply_constraint=False)
+    facts, _ = facts_of(frames)
+    kinetic = np.mean([atoms.get_kinetic_energy() for atoms in frames])
+    assert 2 * kinetic / KB / facts["temperature"].value == pytest.approx(3)
+
+
+def test_a_cell_that_changes_has_a_mean_volume_and_density() -> None:
+    frames = frames_of(bulk("Cu", cubic=True, a=3.6), 40)
+    facts, _ = facts_of(frames)
+    # four atoms of 63.546 u; 1 u/A^3 is 1.66054 g/cm^3
+    assert facts["density"].value == pytest.approx(4 * 63.546 * 1.66054 / 3.6**3)
+    assert "mean volume" not in facts
+    for k, atoms in enumerate(frames):
+        atoms.set_cell(3.6 * (1 + 0.01 * (k % 2)) * np.eye(3))
+    facts, _ = facts_of(frames)
+    volumes = np.array([3.6, 3.636]) ** 3
+    assert facts["mean volume"].value == pytest.approx(volumes.mean())
+    density = np.mean(4 * 63.546 * 1.66054 / volumes)
+    assert facts["density"].value == pytest.approx(density)
+    assert facts["density"].unit == "g/cm³"
+    assert facts["density"].error > 0
 
 
 def test_means_leave_the_equilibration_out() -> None:
