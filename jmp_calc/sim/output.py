@@ -7,6 +7,7 @@ rows, and one YAML summary with inputs, settings, versions and results.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import math
 import os
@@ -257,4 +258,10 @@ def _plain(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of what a run depends on, importing nothing."""
+    return dict(_read_versions())
+
+
+@functools.cache
+def _read_versions() -> dict[str, str]:
+    # the metadata of a large package takes longer than a small structure
     return installed_versions(PACKAGES)

@@ -124,7 +124,7 @@ def _given_up(outcome: Failed | Lost, attempts: int) -> Failed:
         return outcome
     return Failed(
         reason=f"{attempts} workers died while computing it, the last: "
-        f"{outcome.reason}; was it killed for want of memory? fewer --workers need "
-        "less",
+        f"{outcome.reason}; did it crash, or was it killed for want of memory? fewer "
+        "--workers need less",
         exit_code=EXIT_USAGE,
     )

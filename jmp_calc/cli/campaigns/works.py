@@ -178,7 +178,8 @@ class RunWork:
         return {}
 
     def _one(self, structure: Structure, job: Job) -> Ended:
-        job, settings = job.of_structure(structure), self.asked.settings
+        job = job.of_structure(structure)
+        settings = self.asked.for_input(structure).settings
         if not find_ensemble(settings).has_thermostat:
             self.allowed.check(job, settings.ensemble, structure.atoms)
         atoms = structure.atoms.copy()

@@ -54,3 +54,9 @@ def test_versions_are_told_without_importing():
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert versions()["python"].startswith("3.")
+
+
+def test_a_long_path_stays_on_one_line(tmp_path):
+    path = Path("/" + " and ".join(9 * ["a folder of many words"]))
+    save_summary({"file": path}, tmp_path / "s.yml")
+    assert (tmp_path / "s.yml").read_text() == f"file: {path}\n"
