@@ -171,6 +171,7 @@ class DistanceCounts:
         n = len(self._symbols)
         # the last row is the total
         self._histogram = BlockedHistogram((n * n + 1, self.n_bins))
+        self._number = np.zeros((n * n + 1, self.n_bins))
 
     @property
     def n_frames(self) -> int:
@@ -195,6 +196,7 @@ class DistanceCounts:
         counts = np.bincount(pair * self.n_bins + place, minlength=n * n * self.n_bins)
         table = counts.reshape(n * n, self.n_bins).astype(float)
         table = np.vstack([table, table.sum(axis=0)])
+        self._number += table
         self._histogram.add(self._normalised(table, atoms))
 
     def _normalised(
@@ -217,6 +219,25 @@ class DistanceCounts:
         """Return the curve of all pairs ("total") and of each pair of elements."""
         return self._named(self._histogram.mean)
 
+    def neighbors(self) -> list[tuple[str, str, Float[np.ndarray, "bins"]]]:
+        """Return how many atoms lie within the end of each bin of an atom.
+
+        They are counted, as a mean of g(r) times a density would be wrong in a cell
+        that changes.
+
+        Returns:
+            Names such as "O around H", the pair whose curve belongs to it, and numbers.
+        """
+        running = np.cumsum(self._number, axis=1) / max(self.n_frames, 1)
+        found = [("all", "total", running[-1] / len(self._kind))]
+        for pair in self.pairs:
+            for one, other in dict.fromkeys((pair, pair[::-1])):
+                place = self._place(one)
+                row = running[place * len(self._symbols) + self._place(other)]
+                name = f"{other} around {one}"
+                found.append((name, "-".join(pair), row / self._counts[place]))
+        return found
+
     def errors(self) -> dict[str, Float[np.ndarray, "bins"]]:
         """Return standard errors of the curves; none if there are too few frames."""
         error = self._histogram.error
@@ -233,10 +254,12 @@ class DistanceCounts:
         n = len(self._symbols)
         found = {"total": table[-1]}
         for first, second in self.pairs:
-            i = int(np.flatnonzero(self._symbols == first)[0])
-            j = int(np.flatnonzero(self._symbols == second)[0])
-            found[f"{first}-{second}"] = table[i * n + j]
+            place = self._place(first) * n + self._place(second)
+            found[f"{first}-{second}"] = table[place]
         return found
+
+    def _place(self, symbol: str) -> int:
+        return int(np.flatnonzero(self._symbols == symbol)[0])
 
 
 def _chosen_pairs(first: Atoms, settings: AnalysisSettings) -> list[tuple[str, str]]:
@@ -260,6 +283,25 @@ def _chosen_pairs(first: Atoms, settings: AnalysisSettings) -> list[tuple[str, s
                 f"has {', '.join(symbols)}"
             )
     return chosen
+
+
+def first_shell(curve: Float[np.ndarray, "bins"]) -> int | None:
+    """Return the bin of the first minimum of g(r) behind its highest peak.
+
+    Args:
+        curve: g(r).
+
+    Returns:
+        The lowest bin of the valley, in which g(r) is below 1; None if the curve does
+        not come back to 1 within its range.
+    """
+    peak = int(np.argmax(curve))
+    low = np.flatnonzero(curve[peak:] < 1.0)
+    if not len(low):
+        return None
+    start = peak + int(low[0])
+    back = np.flatnonzero(curve[start:] >= 1.0)
+    return start + int(np.argmin(curve[start : start + back[0]])) if len(back) else None
 
 
 def distance_between(

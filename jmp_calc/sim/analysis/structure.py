@@ -11,11 +11,15 @@ from jmp_calc.sim.analysis.distances import (
     cell_heights,
     choose_r_max,
     distance_between,
+    first_shell,
     is_same_system,
 )
 from jmp_calc.sim.analysis.sections import Fact, Section
 from jmp_calc.sim.analysis.settings import AnalysisSettings
 from jmp_calc.sim.trajectories.frames import FrameFile
+
+BEYOND = 1e-6
+"""Share of distances beyond the range that is told."""
 
 
 class Structure:
@@ -30,6 +34,7 @@ class Structure:
         self._first = first
         self._settings = settings
         self._counts = DistanceCounts(first, choose_r_max(first, settings), settings)
+        self._half_A = np.inf
 
     def add(self, atoms: Atoms) -> None:
         """Take in one frame.
@@ -38,6 +43,8 @@ class Structure:
             atoms: The frame.
         """
         self._counts.add(atoms)
+        if atoms.pbc.any():
+            self._half_A = min(self._half_A, 0.5 * float(cell_heights(atoms).min()))
 
     def sections(self) -> list[Section]:
         """Return the curve, and what the reference says to it."""
@@ -49,10 +56,14 @@ class Structure:
             columns[f"{symbol}_{pair}{unit}"] = curve
         for pair, error in counts.errors().items():
             columns[f"error_{pair}{unit}"] = error
+        if counts.is_rdf:
+            for name, _, number in counts.neighbors():
+                columns[f"neighbors_{name.replace(' ', '_')}"] = number
         facts = [
             Fact(name="frames averaged", value=counts.n_frames),
             Fact(name="bin width", value=counts.bin_width, unit="Å"),
             *self._first_peaks(),
+            *self._first_shells(),
         ]
         notes = self._notes()
         if self._settings.reference is not None:
@@ -86,12 +97,37 @@ class Structure:
                 )
         return facts
 
+    def _first_shells(self) -> list[Fact]:
+        counts, facts = self._counts, []
+        if not counts.is_rdf:
+            return []
+        curves = counts.curves()
+        for name, pair, number in counts.neighbors():
+            end = first_shell(curves[pair])
+            if end is not None:
+                # up to the middle of that bin
+                inside = 0.5 * (number[end - 1] + number[end])
+                facts.append(
+                    Fact(
+                        name=f"neighbours in the first shell, {name}",
+                        value=f"{inside:.2f} up to {counts.r[end]:.2f} Å",
+                    )
+                )
+        return facts
+
     def _notes(self) -> list[str]:
-        first, r_max = self._first, self._counts.r_max
+        first, r_max, half = self._first, self._counts.r_max, self._half_A
         if not first.pbc.any():
+            inside = float(
+                self._counts.curves()["total"].sum() * self._counts.bin_width
+            )
+            if len(first) > 1 and inside < 1.0 - BEYOND:
+                return [
+                    f"{100 * (1 - inside):.2g} % of the distances are beyond "
+                    f"{r_max:g} Å and not shown: give a larger --r-max-A"
+                ]
             return []
         notes = []
-        half = 0.5 * float(cell_heights(first).min())
         if r_max > half:
             notes.append(
                 f"beyond {half:.2f} Å, half the cell, the distances are also those to "
@@ -154,7 +190,8 @@ class Structure:
 
 _ABOUT_RDF = (
     "Density of neighbours at distance r over the mean density; 1 without correlation. "
-    "Shaded: standard error from blocks of frames. MAE: integral of |g - g_reference|."
+    "Shaded: standard error from blocks of frames. MAE: integral of |g - g_reference|. "
+    "First shell: up to the first minimum behind the highest peak."
 )
 _ABOUT_DISTANCES = (
     "Distribution of the distances between all pairs of atoms; its integral is 1. "

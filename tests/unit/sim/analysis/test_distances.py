@@ -14,6 +14,7 @@ from jmp_calc.sim.analysis.distances import (
     DistanceCounts,
     choose_r_max,
     distance_between,
+    first_shell,
     pairs_within,
 )
 from jmp_calc.sim.analysis.settings import AnalysisSettings
@@ -134,6 +135,59 @@ def test_an_ideal_gas_has_one() -> None:
     # the error is that of the counts
     expected = curves["total"] / np.sqrt(200 * 100 * 99 / 2 * counts._shells / 336.0)
     np.testing.assert_allclose(counts.errors()["total"][2:5], expected[2:5], rtol=0.8)
+
+
+@pytest.mark.parametrize("cells", [1, 3])
+def test_neighbours_of_a_crystal_are_counted(cells) -> None:
+    frames = []
+    for scale in (1.0, 1.02):
+        atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True) * cells
+        atoms.set_cell(scale * atoms.cell, scale_atoms=True)
+        frames.append(atoms)
+    counts = counts_of(frames, 5.0)
+    found = {name: number for name, _, number in counts.neighbors()}
+    assert set(found) == {
+        *("all", "Na around Cl", "Cl around Na", "Na around Na", "Cl around Cl")
+    }
+    # 6 at 2.8 and 2.856 A, 12 at 3.96 and 4.04 A, 8 at 4.85 and 4.95 A
+    at = {r: int(np.searchsorted(counts.r, r)) for r in (2.82, 3.5, 4.5)}
+    for name in ("Na around Cl", "Cl around Na"):
+        assert [found[name][k] for k in at.values()] == [3, 6, 6]
+    assert found["Na around Na"][at[4.5]] == pytest.approx(12)
+    assert found["all"][at[4.5]] == pytest.approx(18)
+    structure = Structure(frames[0], AnalysisSettings(r_max_A=5.0))
+    structure.add(frames[0])
+    (section,) = structure.sections()
+    facts = {fact.name: fact.value for fact in section.facts}
+    assert facts["neighbours in the first shell, Na around Cl"].startswith("6.00 up to")
+    assert section.columns["neighbors_Na_around_Cl"][-1] == pytest.approx(14)
+
+
+def test_the_first_shell_ends_in_the_valley_behind_the_peak() -> None:
+    assert first_shell(np.array([0, 3, 2, 0.8, 0.5, 0.7, 1.1, 0.4])) == 4
+    # it stays low, or never falls
+    assert first_shell(np.array([0, 3, 2, 0.8, 0.5])) is None
+    assert first_shell(np.array([0.0, 1.0, 1.0])) is None
+    assert first_shell(np.zeros(5)) is None
+
+
+def test_distances_beyond_the_range_are_told() -> None:
+    atoms = Atoms("He3", positions=[[0, 0, 0], [0, 0, 1], [0, 0, 9]])
+    structure = Structure(atoms, AnalysisSettings(r_max_A=5.0))
+    structure.add(atoms)
+    (section,) = structure.sections()
+    assert section.notes[0].startswith("67 % of the distances are beyond 5 Å")
+
+
+def test_half_of_the_smallest_cell_is_told() -> None:
+    atoms = bulk("Cu", cubic=True) * 3
+    structure = Structure(atoms, AnalysisSettings(r_max_A=5.0))
+    for scale in (1.0, 0.9):
+        frame = atoms.copy()
+        frame.set_cell(scale * atoms.cell, scale_atoms=True)
+        structure.add(frame)
+    (section,) = structure.sections()
+    assert section.notes[0].startswith("beyond 4.87 Å, half the cell")
 
 
 def test_a_cell_smaller_than_the_range_gives_what_a_large_one_gives() -> None:
