@@ -32,8 +32,8 @@ ACCOUNT = "campaign-part.json"
 """File in the folder of each part that tells how it ended."""
 
 Account = dict[str, Any]
-"""Content of that file; ``part`` is its name, ``structures`` has the fingerprint of each
-structure by name, ``ended`` how each ended."""
+"""Content of that file; ``part`` is its name, ``structures`` has fingerprints by the
+names of structures, ``ended`` how each ended."""
 
 
 class Ledger:
