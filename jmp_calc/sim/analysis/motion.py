@@ -319,7 +319,9 @@ _ABOUT_MSD = (
     "Displacement of atoms by time, averaged over atoms and origins, through periodic "
     "boundaries, without the motion of the centre of mass and of the cell. D: slope "
     "over twice the number of periodic directions; its error from five parts of the "
-    "trajectory. Not corrected for the size of the cell."
+    "trajectory. Not corrected for the size of the cell: a liquid of "
+    "viscosity η in a cubic cell of edge L lacks 2.837 kT/(6πηL) (Yeh and Hummer, J. "
+    "Phys. Chem. B 108, 15873, 2004)."
 )
 _TITLE_VDOS = "Vibrational density of states"
 _ABOUT_VDOS = (

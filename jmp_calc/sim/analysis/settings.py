@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ase.data import atomic_numbers
 
 from jmp_calc.errors import ArgumentError, did_you_mean
+from jmp_calc.sim.requirements import require
 
 ANALYSES = ("structure", "msd", "vdos", "energy", "bonds")
 """Groups of results: rdf or h(r); diffusion; velocity autocorrelation and vibrational
@@ -60,10 +59,9 @@ class AnalysisSettings:
 
     def __post_init__(self) -> None:
         """Check every number and name once."""
-        for name in ("stride",):
-            _require(name, getattr(self, name), 1, "1 or more")
+        require("stride", self.stride, lambda x: x >= 1, "1 or more")
         for name in ("start", "equilibration_ps", "fit_start_ps"):
-            _require(name, getattr(self, name), 0, "0 or more")
+            require(name, getattr(self, name), lambda x: x >= 0, "0 or more")
         for name in (
             "stop",
             "frame_interval_fs",
@@ -72,8 +70,8 @@ class AnalysisSettings:
             "fit_stop_ps",
             "vdos_resolution_THz",
         ):
-            _require(name, getattr(self, name), 1e-12, "above 0")
-        _require("max_bond_stretch", self.max_bond_stretch, 1.0 + 1e-12, "above 1")
+            require(name, getattr(self, name), lambda x: x > 0, "above 0")
+        require("max_bond_stretch", self.max_bond_stretch, lambda x: x > 1, "above 1")
         if self.stop is not None and self.stop <= self.start:
             raise ArgumentError(
                 f"stop is {self.stop} and start {self.start} (frames); stop must be "
@@ -122,8 +120,3 @@ def parse_pair(text: str) -> tuple[str, str]:
             "as --pairs O-H"
         )
     return parts[0], parts[1]
-
-
-def _require(name: str, value: Any, least: float | int, rule: str) -> None:
-    if value is not None and not (math.isfinite(value) and value >= least):
-        raise ArgumentError(f"{name} is {value}; it must be {rule}")
