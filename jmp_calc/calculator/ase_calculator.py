@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import (
     Calculator,
-    PropertyNotImplementedError,
     all_changes,
 )
 from jaxtyping import Float, Int
 
-from jmp_calc.calculator.decision import Decision, Memory, decide
+from jmp_calc.calculator.decision import Decision, decide
 from jmp_calc.calculator.evaluation import (
     DTYPES,
     PROPERTIES,
@@ -28,8 +26,10 @@ from jmp_calc.calculator.evaluation import (
     checked_properties,
     checked_settings,
     describe_atoms,
+    numbered,
     predict,
     split_into_batches,
+    task_of,
 )
 from jmp_calc.calculator.head_choice import (
     check_elements,
@@ -38,14 +38,14 @@ from jmp_calc.calculator.head_choice import (
     model_name,
 )
 from jmp_calc.calculator.head_notes import (
-    charge_and_spin,
     choice_facts,
     head_notes,
     summary,
+    warn_ignored,
 )
+from jmp_calc.calculator.memory import Memory, require_list
 from jmp_calc.calculator.tags import read_tags
-from jmp_calc.errors import ArgumentError, UnsupportedSystemError
-from jmp_calc.graph.build import build_graph
+from jmp_calc.errors import ArgumentError
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.pretrained import load_model
 
@@ -238,6 +238,19 @@ class JMPCalculator(Calculator):
             "licence": info.get("licence", choice.spec.licence),
         }
 
+    def meet(self, list_of_atoms: Iterable[Atoms]) -> list[dict[str, Any]]:
+        """Decide about structures as ``evaluate`` does, without computing them.
+
+        For work that goes on with known results, so that it is decided at the start.
+
+        Args:
+            list_of_atoms: Structures.
+
+        Returns:
+            What was decided about each: ``head``, ``forces`` and ``tags``, or None.
+        """
+        return [self._met(n, atoms).facts for n, atoms in enumerate(list_of_atoms)]
+
     def get_descriptors(self, atoms: Atoms) -> Float[np.ndarray, "atoms dim"]:
         """Return the features of each atom that the energy heads read.
 
@@ -277,11 +290,7 @@ class JMPCalculator(Calculator):
                 periodic in three directions.
         """
         properties = checked_properties(properties)
-        if isinstance(list_of_atoms, Atoms):
-            raise ArgumentError(
-                "evaluate takes a list of structures and was given one; put it into a "
-                "list: evaluate([atoms])"
-            )
+        require_list(list_of_atoms, "evaluate")
         results: list[dict[str, Any]] = []
         tasks = (
             (number, self._numbered_task(number, atoms, properties, results))
@@ -303,14 +312,9 @@ class JMPCalculator(Calculator):
         properties: Sequence[str],
         results: list[dict[str, Any]],
     ) -> Task:
-        try:
-            decision = self._decisions.find(atoms) or self._decide(atoms)
+        decision = self._met(number, atoms)
+        with numbered(number):
             task = self._task(atoms, decision, properties)
-        except UnsupportedSystemError as error:
-            error.add_note(f"this is structure {number} of the list")
-            raise
-        self._decisions.keep(atoms, decision)
-        self._announce(atoms, decision)
         results.append(
             {
                 "head": task.spec.name,
@@ -319,6 +323,14 @@ class JMPCalculator(Calculator):
             }
         )
         return task
+
+    def _met(self, number: int, atoms: Atoms) -> Decision:
+        """Return what was decided about this object; decide when it is new."""
+        with numbered(number):
+            decision = self._decisions.find(atoms) or self._decide(atoms)
+            self._announce(atoms, decision)
+        self._decisions.keep(atoms, decision)
+        return decision
 
     def _decide(self, atoms: Atoms) -> Decision:
         settings = self.parameters
@@ -336,25 +348,9 @@ class JMPCalculator(Calculator):
     def _task(
         self, atoms: Atoms, decision: Decision, properties: Sequence[str]
     ) -> Task:
-        self._warn_ignored(atoms)
-        choice, has_stress = decision.choice, "stress" in properties
-        spec = choice.spec
-        if has_stress and (not atoms.pbc.all() or spec.graph.is_periodic is False):
-            raise PropertyNotImplementedError(
-                "stress needs a structure that is periodic in three directions, and a "
-                f"head that sees it; pbc is {atoms.pbc.tolist()} and the head is "
-                f"{spec.name!r}"
-            )
-        # with the stress, gradient forces come at no cost
-        has_forces = "forces" in properties or (
-            has_stress and choice.forces == "gradient"
-        )
-        return Task(
-            graph=build_graph(atoms, spec.graph, tags=self._tags(atoms, decision)),
-            spec=spec,
-            forces=choice.forces if has_forces else None,
-            has_stress=has_stress,
-        )
+        self._has_warned = self._has_warned or warn_ignored(atoms)
+        tags = self._tags(atoms, decision)
+        return task_of(atoms, decision.choice, tags, properties)
 
     def _tags(
         self, atoms: Atoms, decision: Decision
@@ -367,16 +363,6 @@ class JMPCalculator(Calculator):
             len(atoms),
             has_filter=decision.choice.spec.graph.quadruplet_tags is not None,
         )
-
-    def _warn_ignored(self, atoms: Atoms) -> None:
-        ignored = charge_and_spin(atoms)
-        if ignored and not self._has_warned:
-            self._has_warned = True
-            warnings.warn(
-                f"atoms.info has {ignored}, which JMP models do not know: the result "
-                "is what similar training structures would have",
-                stacklevel=2,
-            )
 
     def _announce(self, atoms: Atoms, decision: Decision) -> None:
         """Log once per head what is computed with, and what to be aware of.

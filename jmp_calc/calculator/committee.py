@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from jaxtyping import Float
 
-from jmp_calc.calculator.decision import Memory
+from jmp_calc.calculator.memory import Memory, require_list
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 
 MEANS = ("energy", "free_energy", "forces", "stress")
@@ -115,11 +115,7 @@ class Committee(Calculator):
             ArgumentError: If there is no list of structures.
             UnsupportedSystemError: As for :meth:`calculate`.
         """
-        if isinstance(list_of_atoms, Atoms):
-            raise ArgumentError(
-                "evaluate takes a list of structures and was given one; put it into a "
-                "list: evaluate([atoms])"
-            )
+        require_list(list_of_atoms, "evaluate")
         frames = list(list_of_atoms)
         wanted = {"energy", *properties, *(n[:-4] for n in properties if n in SPREADS)}
         names = [name for name in ("stress", "forces", "energy") if name in wanted]
@@ -137,6 +133,16 @@ class Committee(Calculator):
                 rest["is_conservative"] = all(one["is_conservative"] for one in found)
             results.append({**rest, **combined([_only(one, names) for one in found])})
         return results
+
+    def meet(self, list_of_atoms: Iterable[Atoms]) -> list[Any]:
+        """Let models decide about structures; see ``JMPCalculator.meet``.
+
+        Args:
+            list_of_atoms: Structures.
+        """
+        frames = list(list_of_atoms)
+        found = [m.meet(frames) for m in self.members if hasattr(m, "meet")]
+        return [[decided[n] for decided in found] for n in range(len(frames))]
 
     def describe(self, atoms: Atoms) -> dict[str, Any]:
         """Return what a structure is computed with, as ``JMPCalculator.describe``.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -12,6 +11,7 @@ from jaxtyping import Int
 
 from jmp_calc.calculator.domains import classify, find_bonds
 from jmp_calc.calculator.head_choice import HeadChoice, choose_head
+from jmp_calc.calculator.memory import kind_of
 from jmp_calc.calculator.tags import guess_tags
 from jmp_calc.errors import UnsupportedSystemError
 from jmp_calc.models.config import ForceKind
@@ -23,56 +23,6 @@ same structure in motion, angstrom."""
 
 SAME_STRAIN = 0.1
 """Likewise for the cell: largest change of a vector by the length of the longest."""
-
-T = TypeVar("T")
-
-
-class Memory(Generic[T]):
-    """What is known of structures in motion, forgotten with the objects.
-
-    It holds for the same Atoms object, wherever its atoms and cell have gone, while
-    its elements and periodicity stay.
-    """
-
-    def __init__(self) -> None:
-        self._found: dict[int, tuple[weakref.ref[Atoms], bytes, T]] = {}
-
-    def find(self, atoms: Atoms) -> T | None:
-        """Return what is known of a structure, or None.
-
-        Args:
-            atoms: The structure.
-        """
-        owner, kind, value = self._found.get(id(atoms), (None, b"", None))
-        is_known = owner is not None and owner() is atoms and kind == _kind(atoms)
-        return value if is_known else None
-
-    def keep(self, atoms: Atoms, value: T) -> None:
-        """Remember something of a structure.
-
-        Args:
-            atoms: The structure.
-            value: What is known of it.
-        """
-        found, key = self._found, id(atoms)
-        owner = weakref.ref(atoms, lambda _: found.pop(key, None))
-        found[key] = owner, _kind(atoms), value
-
-    def forget(self, atoms: Atoms) -> None:
-        """Forget what is known of a structure.
-
-        Args:
-            atoms: The structure.
-        """
-        self._found.pop(id(atoms), None)
-
-    def __reduce__(self) -> tuple[type[Memory[T]], tuple[()]]:
-        # objects mean nothing in a copy or in another process
-        return type(self), ()
-
-
-def _kind(atoms: Atoms) -> bytes:
-    return bytes(atoms.numbers.tobytes() + atoms.pbc.tobytes())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +36,13 @@ class Decision:
     last: Atoms
     """Copy of where it was last."""
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What results depend on."""
+        choice = self.choice
+        tags = self.guessed_tags
+        return {"head": choice.spec.name, "forces": choice.forces, "tags": tags}
+
     def holds_for(self, atoms: Atoms) -> bool:
         """Whether another object (a displaced copy) is close to where this was last.
 
@@ -93,7 +50,7 @@ class Decision:
             atoms: The structure.
         """
         last = self.last
-        if _kind(last) != _kind(atoms):
+        if kind_of(last) != kind_of(atoms):
             return False
         move = np.linalg.norm(atoms.positions - last.positions, axis=1).max()
         strain = np.abs(atoms.cell.array - last.cell.array).max()

@@ -19,7 +19,7 @@ from ase.calculators.calculator import (
 )
 from ase.geometry import complete_cell
 
-from jmp_calc.calculator.decision import Memory
+from jmp_calc.calculator.memory import Memory
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 
 ALREADY = re.compile(
@@ -132,6 +132,18 @@ class Dispersed(Calculator):
             {**one, **self._added(atoms, one, names)}
             for atoms, one in zip(frames, found, strict=True)
         ]
+
+    def meet(self, list_of_atoms: Iterable[Atoms]) -> list[Any]:
+        """Let the model decide about structures; see ``JMPCalculator.meet``.
+
+        Args:
+            list_of_atoms: Structures.
+        """
+        frames = list(list_of_atoms)
+        if not hasattr(self.base, "meet"):
+            return [None] * len(frames)
+        decided: list[Any] = self.base.meet(frames)
+        return decided
 
     def describe(self, atoms: Atoms) -> dict[str, Any]:
         """Return what a structure is computed with, as ``JMPCalculator.describe``.

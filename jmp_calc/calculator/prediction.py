@@ -31,6 +31,7 @@ from jmp_calc.calculator.head_choice import (
     model_name,
 )
 from jmp_calc.calculator.head_notes import charge_and_spin, domain_notes, head_notes
+from jmp_calc.calculator.memory import require_list
 from jmp_calc.calculator.tags import guess_tags
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.graph.build import build_graph
@@ -137,11 +138,7 @@ class Predictor:
             UnsupportedSystemError: If a head cannot or must not be used for a
                 structure; its number is added as a note.
         """
-        if isinstance(list_of_atoms, Atoms):
-            raise ArgumentError(
-                "predict takes a list of structures and was given one; put it into a "
-                "list: predict([atoms])"
-            )
+        require_list(list_of_atoms, "predict")
         frames = list(list_of_atoms)
         found: list[dict[str, Value]] = [{} for _ in frames]
         for rules, heads in self._properties.items():

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from jmp_calc.sim.evaluation import OneByOne, Results, evaluator_of
+from jmp_calc.sim.evaluation import OneByOne, Results, evaluator_of, met_by
 from jmp_calc.sim.kept_file import KeptFile
 
 
@@ -32,9 +32,10 @@ class Kept:
     """An evaluator that looks up calls in a file, and adds those that it computes.
 
     A call is known by all that its results can depend on: ``identity``, the properties,
-    and of each structure everything but constraints: positions, cell, periodicity,
-    numbers, all other arrays (charges, moments, tags, ...) and ``info``. Structures
-    that the calculator refuses are not kept, and are tried again.
+    and of each structure what the calculator has decided about it (its head) and
+    everything but constraints: positions, cell, periodicity, numbers, all other arrays
+    (charges, moments, tags, ...) and ``info``. Structures that the calculator refuses
+    are not kept, and are tried again.
 
     Args:
         calculator: An ASE calculator, or anything with ``evaluate``.
@@ -75,15 +76,21 @@ class Kept:
     def _call(
         self, frames: Sequence[Atoms], properties: Sequence[str]
     ) -> list[Results]:
-        key = self._key(frames, properties)
+        # what was decided where a structure was first met holds where it is by now
+        key = self._key(met_by(self._evaluator, frames), frames, properties)
         known = self._file.find(key)
         if known is not None:
             return known
         return self._file.add(key, self._evaluator.evaluate(frames, properties))
 
-    def _key(self, frames: Sequence[Atoms], properties: Sequence[str]) -> bytes:
+    def _key(
+        self,
+        decided: Sequence[Any],
+        frames: Sequence[Atoms],
+        properties: Sequence[str],
+    ) -> bytes:
         digest = hashlib.sha256(self._identity)
-        for part in _parts([list(properties), *map(_content, frames)]):
+        for part in _parts([properties, decided, *map(_content, frames)]):
             digest.update(part)
         return digest.digest()
 

@@ -10,8 +10,11 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
 from jmp_calc.calculator import JMPCalculator
-from jmp_calc.calculator.decision import Memory, decide
+from jmp_calc.calculator.decision import decide
+from jmp_calc.calculator.memory import Memory
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.sim.kept import Kept
+from jmp_calc.sim.kept_file import KeptFile
 from toys.models import published_model, smooth_model
 from toys.slabs import slab_with_co
 
@@ -198,3 +201,25 @@ def test_a_list_forgets_with_other_elements_a_new_calculator_or_the_object() -> 
     assert memory.find(atoms) is None
     del atoms
     assert not memory._found
+
+
+def test_work_that_goes_on_with_known_results_keeps_the_decision(tmp_path) -> None:
+    slab = slab_with_co()
+    gone = slab.copy()
+    gone.positions[-2:, 2] -= 12.0
+    found = []
+    for is_new in (True, False):
+        # another process: nothing is left but the file
+        calc = JMPCalculator(published_model(), dtype="float64")
+        file = KeptFile(tmp_path / "kept.part", is_new=is_new)
+        kept, moving = Kept(calc, file, {}), slab.copy()
+        kept.evaluate([moving])
+        moving.positions[:] = gone.positions
+        # asked for in another way: this one is not known
+        found.append(kept.evaluate([moving], ["energy" if is_new else "forces"]))
+        file.close()
+    expected = JMPCalculator(
+        published_model(), tags=[0] * 8 + [1] * 4 + [2] * 2, dtype="float64"
+    ).evaluate([gone])[0]
+    assert found[0][0]["energy"] == expected["energy"]
+    assert (found[1][0]["forces"] == expected["forces"]).all()
