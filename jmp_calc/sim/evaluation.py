@@ -30,6 +30,9 @@ REFUSALS = (
 )
 """What calculators raise about a structure that they cannot compute."""
 
+_FAILURES = (AssertionError, LookupError, RuntimeError)
+"""What calculators of others raise besides, some for a structure, some for a bug."""
+
 
 @runtime_checkable
 class Evaluator(Protocol):
@@ -75,14 +78,19 @@ class OneByOne:
         system.set_constraint()
         found = self._calculator
         try:
+            # the stress first: it gives the others as well, or is refused at no cost
             return {
-                name: _copied(found.get_property(name, system)) for name in properties
+                name: _copied(found.get_property(name, system))
+                for name in sorted(properties, key="stress".__ne__)
             }
-        except REFUSALS:
+        except (*REFUSALS, *_FAILURES) as error:
             # ASE's EMT would take what failed for computed, and use it for the next
             if isinstance(found, Calculator):
                 found.reset()
-            raise
+            if isinstance(error, REFUSALS):
+                raise
+            told = f"the calculator failed ({type(error).__name__}: {error})"
+            raise UnsupportedSystemError(told) from error
 
 
 def evaluator_of(calculator: Any) -> Evaluator:
@@ -101,6 +109,25 @@ def evaluator_of(calculator: Any) -> Evaluator:
     raise ArgumentError(
         f"{calculator!r} is not a calculator; give one of ASE's, such as JMPCalculator"
     )
+
+
+def met_by(calculator: Any, list_of_atoms: Sequence[Atoms]) -> list[Any]:
+    """Let a calculator decide about structures without computing them.
+
+    One with a method ``meet`` (as :class:`jmp_calc.JMPCalculator`) decides something
+    when it first meets a structure, and keeps to it while the structure moves.
+
+    Args:
+        calculator: As for :func:`evaluator_of`.
+        list_of_atoms: Structures.
+
+    Returns:
+        For each what was decided, plain data and arrays; None: nothing.
+    """
+    if not hasattr(calculator, "meet"):
+        return [None] * len(list_of_atoms)
+    decided: list[Any] = calculator.meet(list_of_atoms)
+    return decided
 
 
 def evaluate_in_chunks(

@@ -74,3 +74,47 @@ def test_an_error_without_words_is_told_by_its_kind():
 
     (found,) = evaluate_each(Silent(), [COPPER])
     assert str(found) == "PropertyNotImplementedError"
+
+
+class Failing(EMT):
+    """Breaks down over aluminium, as codes do that are not ours."""
+
+    def __init__(self, error) -> None:
+        super().__init__()
+        self.error = error
+
+    def calculate(self, atoms=None, *args):
+        super().calculate(atoms, *args)
+        if "Al" in atoms.symbols:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("SCF failed"), KeyError("x"), AssertionError()]
+)
+def test_a_foreign_calculator_that_fails_does_not_take_the_others_along(error):
+    systems = [COPPER, bulk("Al"), COPPER]
+    found = evaluate_each(Failing(error), systems, ["energy"])
+    assert isinstance(found[1], UnsupportedSystemError)
+    assert f"the calculator failed ({type(error).__name__}: " in str(found[1])
+    assert found[0] == found[2]
+
+
+def test_a_mistake_in_a_foreign_calculator_is_not_hidden():
+    with pytest.raises(TypeError, match="wrong"):
+        evaluate_each(Failing(TypeError("wrong")), [bulk("Al")], ["energy"])
+
+
+def test_a_stress_that_is_refused_costs_nothing():
+    class WithoutStress(EMT):
+        implemented_properties = ("energy", "forces")
+        n_calls = 0
+
+        def calculate(self, *args):
+            self.n_calls += 1
+            super().calculate(*args)
+
+    calculator = WithoutStress()
+    (found,) = evaluate_each(calculator, [COPPER], ["energy", "stress"])
+    assert isinstance(found.__cause__, PropertyNotImplementedError)
+    assert calculator.n_calls == 0
