@@ -34,7 +34,7 @@ from jmp_calc.sim.elastic.picture import plot_elastic
 @click.command(cls=HintingCommand)
 @structures_argument()
 @settings_options(ResumableOptions, "output")
-@settings_options(ModelOptions, "model")
+@settings_options(ModelOptions, "model", defaults={"dtype": "float64"})
 @settings_options(ElasticSettings, "settings", aliases={"fmax_eV_per_A": "--fmax"})
 @click.option(
     "--allow-direct-forces",
@@ -60,12 +60,12 @@ def elastic(
     INPUT is any file that ASE reads. Writes for each the constants (CSV, GPa; Voigt
     order xx yy zz yz xz xy), the stresses under each strain (CSV, GPa) and a YAML
     summary with moduli and stability. Directions are those of the cell in the file:
-    use a conventional cell along x, y, z. Best with --dtype float64.
+    use a conventional cell along x, y, z.
 
     Exit codes: 0 done, 1 bug, 2 usage or input, 3 a relaxation did not converge,
     130 interrupted.
 
-    Example: jmp-md elastic crystal.cif --relax cell --dtype float64 --plot
+    Example: jmp-md elastic crystal.cif --relax cell --plot
     """
 
     def work(structure: Structure, job: Job) -> int:

@@ -6,9 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
+
+VACUUM_A = 7.0
+"""Layers without atoms that are wider are vacuum, angstrom; crystals have 4 at most."""
 
 
 def require(
@@ -81,14 +85,15 @@ def require_choice(settings: Any, name: str, allowed: Sequence[str]) -> None:
 
 
 def require_crystal(atoms: Atoms, what: str) -> None:
-    """Check that a structure is periodic in three directions.
+    """Check that a structure is periodic in three directions, and filled with atoms.
 
     Args:
         atoms: The structure.
         what: What needs it, for the message.
 
     Raises:
-        UnsupportedSystemError: If it is not, or has no atoms.
+        UnsupportedSystemError: If it is not, has no atoms, or is a slab or a molecule
+            in a box.
     """
     if len(atoms) == 0:
         raise UnsupportedSystemError("the structure has no atoms; give one with atoms")
@@ -97,3 +102,19 @@ def require_crystal(atoms: Atoms, what: str) -> None:
             f"{what} needs a crystal, periodic in three directions, and pbc is "
             f"{atoms.pbc.tolist()}; give a file with a cell and pbc"
         )
+    gaps = _gaps(atoms)
+    if gaps.max() > VACUUM_A:
+        raise UnsupportedSystemError(
+            f"{what} needs a crystal, and along cell vector {int(gaps.argmax()) + 1} "
+            f"there are {gaps.max():.1f} Å without atoms, as in a slab or a molecule "
+            "in a box, whose volume means nothing; give a crystal"
+        )
+
+
+def _gaps(atoms: Atoms) -> np.ndarray:
+    """Return the widest empty layer between planes of atoms, for each cell vector."""
+    places = np.sort(atoms.get_scaled_positions(), axis=0)
+    steps = np.diff(places, axis=0, append=places[:1] + 1)
+    heights = 1 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
+    gaps: np.ndarray = steps.max(axis=0) * heights
+    return gaps

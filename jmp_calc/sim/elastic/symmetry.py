@@ -42,12 +42,18 @@ def find_point_group(atoms: Atoms, tolerance: float) -> PointGroup | None:
         # older ways of reporting errors warn; both ways are understood here
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            found = spglib.get_symmetry_dataset(cell, symprec=tolerance)
+            # a supercell lacks operations that do not keep its shape
+            primitive = spglib.standardize_cell(
+                cell, to_primitive=True, no_idealize=True, symprec=tolerance
+            )
+            found = None
+            if primitive is not None:
+                found = spglib.get_symmetry_dataset(primitive, symprec=tolerance)
     except spglib.SpglibError as error:
         raise _not_found(str(error)) from error
     if found is None:
         raise _not_found("spglib gave nothing")
-    columns = atoms.cell.array.T
+    columns = primitive[0].T
     rotations = np.array(
         [columns @ rotation @ np.linalg.inv(columns) for rotation in found.rotations]
     )

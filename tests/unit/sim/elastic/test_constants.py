@@ -9,11 +9,12 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
-from ase.stress import get_elasticity_tensor
+from ase.stress import get_elasticity_tensor, voigt_6_to_full_3x3_strain
 from ase.units import GPa
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.elastic import ElasticSettings, run_elastic
+from jmp_calc.sim.elastic.symmetry import find_point_group
 from toys.springs import Bond, SpringCalculator, springs_between_neighbors
 from toys.volumes import EquationCalculator
 
@@ -65,6 +66,58 @@ def test_atoms_relax_under_the_strain_unless_they_are_clamped(relax, factor, tmp
     assert "the crystal is not stable" in result.notes[-1]
 
 
+def constants_from_energies(atoms, springs):
+    """Return the constants of clamped and of free ions, GPa, without any stress."""
+    n, h = 6 + 3 * len(atoms), 1e-3
+
+    def energy(x):
+        system = atoms.copy()
+        deformation = voigt_6_to_full_3x3_strain(x[:6])
+        system.set_cell(atoms.cell @ deformation, scale_atoms=True)
+        system.positions += x[6:].reshape(-1, 3)
+        system.calc = springs
+        return system.get_potential_energy()
+
+    # second derivatives by strains and places
+    steps = h * np.eye(n)
+    matrix = np.array(
+        [
+            [
+                energy(a + b) - energy(a - b) - energy(b - a) + energy(-a - b)
+                for b in steps
+            ]
+            for a in steps
+        ]
+    ) / (4 * h**2)
+    clamped, mixed, inner = matrix[:6, :6], matrix[:6, 6:], matrix[6:, 6:]
+    free = clamped - mixed @ np.linalg.pinv(inner, rcond=1e-6) @ mixed.T
+    return {
+        "none": clamped / atoms.cell.volume / GPa,
+        "positions": free / atoms.cell.volume / GPa,
+    }
+
+
+@pytest.mark.parametrize(
+    ("places", "cell", "cutoff"),
+    [
+        # bismuth in its rhombohedral cell, turned so that C14 is not zero
+        ([[0.234] * 3, [0.766] * 3], [4.746, 4.746, 4.746, 57.3, 57.3, 57.3], 3.8),
+        ([[0.05, 0.1, 0.2], [0.55, 0.48, 0.71]], [3.1, 3.3, 3.9, 80, 97, 104], 4.6),
+    ],
+)
+@pytest.mark.parametrize("relax", ["none", "positions"])
+def test_trigonal_and_triclinic_constants_are_second_derivatives_of_the_energy(
+    places, cell, cutoff, relax, tmp_path
+):
+    atoms = Atoms("Bi2", scaled_positions=places, cell=cell, pbc=True)
+    springs = springs_between_neighbors(atoms, cutoff, 2.0)
+    expected = constants_from_energies(atoms, springs)[relax]
+    result = elastic(atoms, springs, tmp_path, relax=relax, fmax_eV_per_A=1e-6)
+    # differences of energies are good to 1e-6
+    np.testing.assert_allclose(result.constants_GPa, expected, atol=1e-3)
+    assert np.abs(expected[:3, 3:]).max() > 1
+
+
 def test_copper_agrees_with_ase_and_with_the_equation_of_state(tmp_path):
     atoms = bulk("Cu", a=CU_A, cubic=True)
     result = elastic(atoms, EMT(), tmp_path)
@@ -82,6 +135,29 @@ def test_copper_agrees_with_ase_and_with_the_equation_of_state(tmp_path):
     )
     assert result.space_group == "Fm-3m (225)"
     assert result.asymmetry_GPa < 1e-3
+
+
+def test_aluminium_agrees_with_energies_of_another_program(tmp_path):
+    result = elastic(bulk("Al", a=4.0, cubic=True), EMT(), tmp_path)
+    c, tension = result.constants_GPa, result.stress_GPa[0]
+    # atomistics of pyiron, tests of its elastic workflow: derivatives of EMT's energy
+    # by finite strain, from strains of up to 0.5 %
+    c11, c12, c44 = 52.6244, 32.6744, 35.5868
+    # Wallace: slopes of the stress of a crystal under tension
+    expected = [c11 + tension, c12 - tension, c44 + tension]
+    assert tension == pytest.approx(0.17, abs=0.001)
+    np.testing.assert_allclose([c[0, 0], c[0, 1], c[3, 3]], expected, atol=0.03)
+
+
+@pytest.mark.parametrize("repetitions", [(1, 1, 1), (1, 2, 3)])
+def test_the_symmetry_does_not_depend_on_the_shape_of_the_cell(repetitions):
+    atoms = bulk("Cu", cubic=True) * repetitions
+    atoms.rotate(37, (1, 2, 3), rotate_cell=True)
+    group = find_point_group(atoms, 0.01)
+    assert group.space_group == "Fm-3m (225)"
+    assert len(group.rotations) == 48
+    turned = np.einsum("nij,nkj->nik", group.rotations, group.rotations)
+    np.testing.assert_allclose(turned, [np.eye(3)] * 48, atol=1e-6)
 
 
 def test_a_turned_crystal_has_the_same_moduli(tmp_path):
