@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import full_3x3_to_voigt_6_stress
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from jmp_calc.calculator.head_choice import HeadChoice
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
 from jmp_calc.graph.batch import AtomGraph, collate
+from jmp_calc.graph.build import build_graph
 from jmp_calc.models.config import ForceKind, HeadSpec
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.models.physical import targets_to_physical, to_physical
@@ -59,6 +64,41 @@ class Task:
                 graph.atom_atom,
             )
         )
+
+
+def task_of(
+    atoms: Atoms,
+    choice: HeadChoice,
+    tags: Int[np.ndarray, " atoms"] | None,
+    properties: Sequence[str],
+) -> Task:
+    """Return what is to be computed of a structure.
+
+    Args:
+        atoms: The structure.
+        choice: Its head.
+        tags: OC20 tags, if the head looks at them.
+        properties: Names of ``PROPERTIES``.
+
+    Raises:
+        PropertyNotImplementedError: If stress is asked for and the structure is not
+            periodic in three directions.
+    """
+    spec, has_stress = choice.spec, "stress" in properties
+    if has_stress and (not atoms.pbc.all() or spec.graph.is_periodic is False):
+        raise PropertyNotImplementedError(
+            "stress needs a structure that is periodic in three directions, and a "
+            f"head that sees it; pbc is {atoms.pbc.tolist()} and the head is "
+            f"{spec.name!r}"
+        )
+    # with the stress, gradient forces come at no cost
+    has_forces = "forces" in properties or (has_stress and choice.forces == "gradient")
+    return Task(
+        graph=build_graph(atoms, spec.graph, tags=tags),
+        spec=spec,
+        forces=choice.forces if has_forces else None,
+        has_stress=has_stress,
+    )
 
 
 def checked_device(name: str) -> torch.device:
@@ -279,6 +319,20 @@ def split_into_batches(
         waiting.setdefault(kind, []).append((number, task))
         sizes[kind] = (atoms_before + n_atoms, edges_before + n_edges)
     yield from waiting.values()
+
+
+@contextlib.contextmanager
+def numbered(number: int) -> Iterator[None]:
+    """Say in an error about a structure which one of a list it is.
+
+    Args:
+        number: Of the structure.
+    """
+    try:
+        yield
+    except UnsupportedSystemError as error:
+        error.add_note(f"this is structure {number} of the list")
+        raise
 
 
 def as_array(values: torch.Tensor) -> Float[np.ndarray, "..."]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from numbers import Real
 from typing import Any
@@ -108,6 +109,22 @@ def charge_and_spin(atoms: Atoms) -> str:
         for key, trivial in limits.items()
         if key in atoms.info and not _is_trivial(atoms.info[key], trivial)
     )
+
+
+def warn_ignored(atoms: Atoms) -> bool:
+    """Warn of charge and spin, which models do not know; return whether there are any.
+
+    Args:
+        atoms: The structure.
+    """
+    ignored = charge_and_spin(atoms)
+    if ignored:
+        warnings.warn(
+            f"atoms.info has {ignored}, which JMP models do not know: the result "
+            "is what similar training structures would have",
+            stacklevel=3,
+        )
+    return bool(ignored)
 
 
 def _is_trivial(value: Any, trivial: int) -> bool:
