@@ -34,7 +34,7 @@ NOTHING_A = 1e-6
 """Shorter ways of all atoms are rounding, angstrom."""
 MSD_POINTS = 1000
 """Most points of the curve that is written."""
-HIGHEST_THZ = ((1, 120.0), (10, 75.0), (118, 40.0))
+HIGHEST_THZ = ((1, 120.0), (10, 75.0), (18, 25.0), (118, 15.0))
 """Highest frequency of the vibrations of atoms up to an atomic number, about, THz."""
 
 

@@ -320,3 +320,10 @@ def test_frames_too_far_apart_for_the_element_are_told() -> None:
     notes = sections_of(frames, 0.010)["vdos"].notes
     assert "frames every 10 fs show frequencies up to 50 THz (1668 cm⁻¹)" in notes[0]
     assert "write frames every 4.2 fs" in notes[0]
+    frames = []
+    for k in range(60):
+        atoms = bulk("Cu", cubic=True)
+        atoms.set_velocities(np.sin(k) * np.ones((4, 3)) * [[1], [-1], [0], [0]])
+        frames.append(atoms)
+    # copper has nothing above 8 THz
+    assert sections_of(frames, 0.016)["vdos"].notes == ()
