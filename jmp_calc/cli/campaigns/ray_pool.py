@@ -33,6 +33,9 @@ PATIENCE_S = 2.0
 """Longest wait for news, so that Ctrl-C is heard and progress moves, s."""
 
 
+TOKEN = "~/.ray/auth_token"
+"""Where Ray keeps the token of its clusters."""
+
 CONNECT_S = 10.0
 """Longest wait for a cluster to answer at all, s."""
 
@@ -154,7 +157,8 @@ def import_ray() -> Any:
         ArgumentError: If it is not installed.
     """
     try:
-        with _unchanged_process():
+        with _unchanged_process(), _restored({"RAY_AUTH_MODE"}):
+            _expect_token()
             import ray
     except ModuleNotFoundError as error:
         raise ArgumentError(
@@ -176,6 +180,10 @@ def _connected(ray: Any, options: CampaignOptions) -> Iterator[None]:
             _start(ray, options)
         try:
             yield
+        except DataError as error:
+            if options.ray and os.environ.get("RAY_AUTH_MODE") == "token":
+                error.add_note("a cluster without a token needs RAY_AUTH_MODE=disabled")
+            raise
         finally:
             with _unchanged_process():
                 ray.shutdown()
@@ -191,8 +199,10 @@ def _start(ray: Any, options: CampaignOptions) -> None:
             "include_dashboard": False,
             "object_store_memory": STORE_BYTES,
         }
-    elif address != "auto":
-        _check_reachable(address)
+    else:
+        _expect_token()
+        if address != "auto":
+            _check_reachable(address)
     try:
         ray.init(
             address=address, log_to_driver=False, logging_level=logging.ERROR, **local
@@ -201,8 +211,18 @@ def _start(ray: Any, options: CampaignOptions) -> None:
         raise ArgumentError(
             f"cannot reach the Ray cluster {address!r} ({error}); start one with "
             "'ray start --head', or leave --ray out; a cluster that asks for a token "
-            "needs RAY_AUTH_MODE=token here too"
+            f"needs that of its first machine here too, in {TOKEN} and with "
+            "RAY_AUTH_MODE=token"
         ) from error
+
+
+def _expect_token() -> None:
+    """Show a token if there is one, as 'ray start' then asks for it.
+
+    Ray itself shows it only where RAY_AUTH_MODE says so, and that when it is imported.
+    """
+    if Path(TOKEN).expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _check_reachable(address: str) -> None:
