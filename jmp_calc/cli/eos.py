@@ -83,7 +83,7 @@ def _one(
         title = f"{structure.name}: {describe_model(job.about)}"
         plot_eos(result, picture, title=title)
     _print_result(result, picture)
-    return exit_code(structure, result)
+    return exit_code(structure, result, result.notes)
 
 
 def _print_result(result: EosResult, picture: Path | None) -> None:

@@ -19,6 +19,8 @@ class PointGroup:
 
     space_group: str
     """Its space group, international symbol and number."""
+    is_cubic: bool
+    """Whether that is cubic."""
     rotations: Float[np.ndarray, "operations 3 3"]
     """Rotations and reflections in Cartesian coordinates."""
 
@@ -59,6 +61,7 @@ def find_point_group(atoms: Atoms, tolerance: float) -> PointGroup | None:
     )
     return PointGroup(
         space_group=f"{found.international} ({found.number})",
+        is_cubic=found.number >= 195,
         rotations=np.unique(rotations.round(9), axis=0),
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.sim.elastic.symmetry import find_point_group
 from jmp_calc.sim.eos.fit import EosFit, fit_eos
 from jmp_calc.sim.eos.settings import EosSettings, eos_files
 from jmp_calc.sim.output import extxyz_text, save_structure, save_text, without_results
@@ -20,6 +23,15 @@ from jmp_calc.sim.side_by_side import Relaxed, hold_all, relax_together
 
 COMPLETED, NOT_CONVERGED = "completed", "not converged"
 """How a scan can end."""
+
+POOR_FIT = 0.02
+"""Error of a fit by the range of the energies above which a note is given."""
+
+USUAL_DERIVATIVE = (1.0, 10.0)
+"""Derivatives of bulk moduli that crystals have."""
+
+SYMMETRY_TOLERANCE_A = 0.01
+"""Largest distance of an atom from its symmetric place, angstrom."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +50,8 @@ class EosResult:
     """Energies of the cell, eV."""
     n_atoms: int
     """Atoms of the cell."""
+    notes: tuple[str, ...]
+    """What a user has to know before using the numbers."""
     files: Mapping[str, Path]
     """What was written."""
 
@@ -102,6 +116,7 @@ def run_eos(
         volumes_A3=volumes,
         energies_eV=energies,
         n_atoms=len(atoms),
+        notes=tuple(_notes(atoms, energies, fit, settings)),
         files=files,
     )
     record.make_folder()
@@ -168,6 +183,36 @@ def _problem(
     return None
 
 
+def _notes(
+    atoms: Atoms, energies: np.ndarray, fit: EosFit | None, settings: EosSettings
+) -> Iterator[str]:
+    if fit is not None:
+        spread = float(np.ptp(energies)) / len(atoms) * 1e3
+        if fit.rms_meV_per_atom > POOR_FIT * spread:
+            yield (
+                f"the curve is a poor fit: it misses the energies by "
+                f"{fit.rms_meV_per_atom:.2g} meV/atom (root mean square) of "
+                f"{spread:.2g} meV/atom that they span; look for a jump or noise in "
+                "them, or take a smaller --range-percent"
+            )
+        low, high = USUAL_DERIVATIVE
+        if not low <= fit.bulk_modulus_derivative <= high:
+            yield (
+                f"B0' is {fit.bulk_modulus_derivative:.2g}, and crystals have {low:g} "
+                f"to {high:g}; do not trust the bulk modulus"
+            )
+    if settings.relax != "shape":
+        group = None
+        with contextlib.suppress(UnsupportedSystemError):
+            group = find_point_group(atoms, SYMMETRY_TOLERANCE_A)
+        if group is not None and not group.is_cubic:
+            yield (
+                f"the crystal is not cubic ({group.space_group}) and the shape of its "
+                "cell was held, which makes the bulk modulus too large; let it follow "
+                "with --relax shape"
+            )
+
+
 def _save(result: EosResult, found: Sequence[Relaxed]) -> None:
     fit = result.fit
     fitted: Sequence[float | None] = [None] * len(found)
@@ -204,9 +249,10 @@ def _scaled(atoms: Atoms, volume: float) -> Atoms:
 def _results(result: EosResult) -> dict[str, Any]:
     fit, n_atoms = result.fit, result.n_atoms
     if fit is None:
-        return {"fit": None, "n_atoms": n_atoms}
+        return {"fit": None, "n_atoms": n_atoms, "notes": result.notes}
     return {
         "n_atoms": n_atoms,
+        "notes": result.notes,
         "fit": {
             "equation": fit.equation,
             "volume_A3": fit.volume_A3,

@@ -35,6 +35,57 @@ def test_the_constants_of_a_known_curve_come_back(equation, tmp_path):
     assert fit.rms_meV_per_atom < 1e-3
 
 
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_the_constants_are_derivatives_of_the_curve(equation):
+    volumes = np.linspace(18.5, 21.5, 9)
+    energies = 0.05 * (volumes - 20) ** 2 - 0.004 * (volumes - 20) ** 3
+    fit = fit_eos(volumes, energies, equation, n_atoms=1)
+    h = 1e-2
+    around = fit.volume_A3 + h * np.arange(-3, 4)
+    # sixth-order differences, from the definitions alone
+    weights = np.array(
+        [[-1, 9, -45, 0, 45, -9, 1], [2, -27, 270, -490, 270, -27, 2]]
+    ) / [[60], [180]]
+    third = np.array([1, -8, 13, 0, -13, 8, -1]) / 8
+    first, second = weights @ fit.energies(around) / [h, h**2]
+    assert first == pytest.approx(0, abs=1e-6)
+    modulus = fit.volume_A3 * second
+    assert fit.bulk_modulus_GPa * GPa == pytest.approx(modulus, rel=1e-4)
+    # B' = dB/dp with p = -dE/dV
+    slope = -1 - fit.volume_A3 * (third @ fit.energies(around) / h**3) / second
+    assert fit.bulk_modulus_derivative == pytest.approx(slope, rel=1e-2)
+
+
+def test_poor_fits_are_told(tmp_path):
+    class Jumping(EMT):
+        """Copper with a jump of 50 meV."""
+
+        def calculate(self, atoms=None, *args, **more):
+            super().calculate(atoms, *args, **more)
+            if atoms.get_volume() > 11.6:
+                self.results["energy"] += 0.05
+
+    good = eos(bulk("Cu", a=3.59), EMT(), tmp_path / "1")
+    assert good.notes == ()
+    jump, slope = eos(bulk("Cu", a=3.59), Jumping(), tmp_path / "2").notes
+    assert "the curve is a poor fit: it misses the energies by 9" in jump
+    assert "B0' is 27, and crystals have 1 to 10" in slope
+
+
+def test_a_crystal_that_is_not_cubic_wants_its_shape_relaxed(tmp_path):
+    # far from the ratio of its axes
+    hcp = bulk("Cu", "hcp", a=2.60, c=3.95)
+    (note,) = eos(hcp, EMT(), tmp_path / "1").notes
+    assert "not cubic (P6_3/mmc (194)) and the shape of its cell was held" in note
+    free = eos(hcp, EMT(), tmp_path / "2", relax="shape")
+    assert free.notes == ()
+    # close packing of either kind is nearly the same to EMT
+    assert free.fit.volume_A3 / 2 == pytest.approx(11.5654, abs=0.01)
+    frames = read(free.files["structures"], ":")
+    volumes = [frame.cell.volume for frame in frames]
+    np.testing.assert_allclose(volumes, free.volumes_A3, rtol=1e-7)
+
+
 def test_copper_has_the_bulk_modulus_of_its_second_derivative(tmp_path):
     def energy(volume: float) -> float:
         atoms = bulk("Cu", a=(4 * volume) ** (1 / 3))
