@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,10 @@ def phonons(
             options=campaign,
             settings=[settings, limits],
             work=PhononWork(
-                settings=settings,
+                # workers have other working folders
+                settings=replace(
+                    settings, born=settings.born and settings.born.absolute()
+                ),
                 limits=limits,
                 allowed=allowed,
                 output=output,
