@@ -239,6 +239,11 @@ def _notes(
         notes.append(
             f"extended XYZ cannot hold {', '.join(sorted(lost))}; the .traj files can"
         )
+    if kinds and settings.has_cell:
+        notes.append(
+            "a cell that changes carries fixed atoms along; they stay in place in "
+            "units of its vectors"
+        )
     flat = [s.name for s in structures if _is_slab(s.atoms)]
     if settings.has_cell and not settings.fixed_axes and flat:
         notes.append(
@@ -265,7 +270,7 @@ def _print_end(result: RelaxResult, output: OutputOptions, job: Job) -> None:
     first = result.outcomes[0]
     written = next((o.files for o in result.outcomes if o.files is not None), None)
     lines: dict[str, object] = {
-        "done": f"{counts} ({result.n_rounds} calls of the calculator, "
+        "done": f"{counts} (calls of the calculator: {result.n_rounds}, "
         f"{result.wall_seconds:.1f} s)",
         "folder": None if is_one else job.folder,
     }

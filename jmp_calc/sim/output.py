@@ -28,6 +28,9 @@ from jmp_calc.versions import installed_versions
 PACKAGES = ("jmp-calc", "ase", "numpy", "scipy", "matscipy", "torch")
 """Packages whose versions a summary states if they are installed."""
 
+RESULT_PREFIX = "jmp_"
+"""What results are called in extended XYZ: jmp_energy, jmp_forces, jmp_stress, ..."""
+
 
 def check_new(paths: Iterable[Path], *, overwrite: bool) -> None:
     """See to it that no existing file is replaced unasked.
@@ -155,11 +158,11 @@ def extxyz_text(frame: Atoms) -> str:
 def without_results(atoms: Atoms) -> Atoms:
     """Return a copy without calculator that extended XYZ can hold.
 
-    Entries that look like results (``energy``, ``REF_forces``, ...) belong to another
-    geometry and are left out; beside a calculator they would also make ASE's extended
-    XYZ writer fail. So are ``info`` entries other than numbers, texts and vectors, and
-    arrays with blank texts (PDB files have them), which would make extended XYZ
-    unreadable; line breaks in texts become blanks.
+    Entries that look like results (``energy``, ``REF_forces``, ``jmp_head``, ...)
+    belong to another geometry and are left out; beside a calculator they would also
+    make ASE's extended XYZ writer fail. So are ``info`` entries other than numbers,
+    texts and vectors, and arrays with blank texts (PDB files have them), which would
+    make extended XYZ unreadable; line breaks in texts become blanks.
 
     Args:
         atoms: Any structure; not changed.
@@ -179,7 +182,9 @@ def without_results(atoms: Atoms) -> Atoms:
 
 
 def _is_result(name: str) -> bool:
-    return not name.startswith("initial_") and name.endswith(tuple(all_properties))
+    if name.startswith((RESULT_PREFIX, "initial_")):
+        return name.startswith(RESULT_PREFIX)
+    return name.endswith(tuple(all_properties))
 
 
 def _is_plain(value: object) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
 
@@ -20,7 +19,7 @@ from jmp_calc.sim.evaluation import (
     evaluator_of,
 )
 from jmp_calc.sim.relax.settings import RelaxSettings
-from jmp_calc.sim.relax.walker import Walker
+from jmp_calc.sim.relax.walker import Walker, is_all_fixed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,16 +189,6 @@ def hold_all(atoms: Atoms) -> Atoms:
     held: Atoms = atoms.copy()
     held.set_constraint(FixAtoms(indices=range(len(held))))
     return held
-
-
-def is_all_fixed(atoms: Atoms) -> bool:
-    """Return whether no atom may move.
-
-    Args:
-        atoms: Any structure.
-    """
-    held = [c.get_indices() for c in atoms.constraints if isinstance(c, FixAtoms)]
-    return bool(held) and len(np.unique(np.concatenate(held))) == len(atoms)
 
 
 @contextlib.contextmanager

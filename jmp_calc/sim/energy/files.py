@@ -15,10 +15,18 @@ from ase.calculators.calculator import all_properties
 
 from jmp_calc.sim.energy.labels import Labels
 from jmp_calc.sim.evaluation import Results
-from jmp_calc.sim.output import LineFile, extxyz_text, without_results
+from jmp_calc.sim.output import (
+    RESULT_PREFIX,
+    LineFile,
+    extxyz_text,
+    without_results,
+)
+from jmp_calc.sim.spread import SPREADS
 
-RESULT_PREFIX = "jmp_"
-"""What results are called in extended XYZ: jmp_energy, jmp_forces, jmp_stress."""
+RESULTS = ("energy", "forces", "stress", "head", *SPREADS)
+"""What is written of the results, with ``RESULT_PREFIX``."""
+PROBLEM = "problem"
+"""Why there are none, likewise."""
 
 COLUMNS = (
     "source",
@@ -30,6 +38,8 @@ COLUMNS = (
     "energy_eV_per_atom",
     "max_force_eV_per_A",
     "pressure_GPa",
+    "energy_std_eV",
+    "max_force_std_eV_per_A",
     "ref_energy_eV",
     "energy_error_meV_per_atom",
     "forces_mae_eV_per_A",
@@ -114,7 +124,8 @@ def frame_with(atoms: Atoms, labels: Labels, outcome: Results | Exception) -> At
 
     ASE's extended XYZ takes plain keys (energy, forces, ...) for results of a
     calculator, so labels are called ``REF_`` and results ``jmp_``. What the file has
-    besides (``dft_energy``, ...) is kept where extended XYZ can hold it.
+    besides (``dft_energy``, ``jmp_gap``, ...) is kept where extended XYZ can hold it;
+    results of an earlier call are not.
 
     Args:
         atoms: The input; not changed.
@@ -123,27 +134,29 @@ def frame_with(atoms: Atoms, labels: Labels, outcome: Results | Exception) -> At
     """
     frame = without_results(atoms)
     for name, value in atoms.info.items():
-        if _is_foreign(name) and np.ndim(value) <= 1 and _is_numeric(value):
+        if _is_foreign(name) and isinstance(value, str):
+            frame.info[name] = " ".join(value.splitlines())
+        elif _is_foreign(name) and np.ndim(value) <= 1 and _is_numeric(value):
             frame.info[name] = value
     for name, values in atoms.arrays.items():
         if _is_foreign(name) and _is_numeric(values):
             frame.arrays[name] = values.copy()
     found = dict(labels.items())
     if isinstance(outcome, Exception):
-        found[f"{RESULT_PREFIX}problem"] = " ".join(str(outcome).split())
+        found[f"{RESULT_PREFIX}{PROBLEM}"] = " ".join(str(outcome).split())
     else:
-        for name in ("energy", "forces", "stress", "head"):
+        for name in RESULTS:
             if outcome.get(name) is not None:
                 found[f"{RESULT_PREFIX}{name}"] = outcome[name]
     for name, value in found.items():
-        place = frame.arrays if name.endswith("_forces") else frame.info
+        place = frame.arrays if "_forces" in name else frame.info
         place[name] = value
     return frame
 
 
 def _is_foreign(name: str) -> bool:
-    is_plain = name in all_properties
-    return not is_plain and not name.startswith(RESULT_PREFIX)
+    own = {f"{RESULT_PREFIX}{result}" for result in (*RESULTS, PROBLEM)}
+    return name not in all_properties and name not in own
 
 
 def _is_numeric(value: object) -> bool:

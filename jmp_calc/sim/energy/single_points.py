@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from jmp_calc.sim.energy.labels import (
 )
 from jmp_calc.sim.evaluation import Results, evaluate_each, evaluator_of
 from jmp_calc.sim.output import check_new, save_summary, versions, writing
+from jmp_calc.sim.spread import spread_of
 from jmp_calc.units import GPA
 
 COMPLETED = "completed"
@@ -173,6 +175,7 @@ class _Work:
         self.n_failed = 0
         self.first_problem: str | None = None
         self.errors = ErrorBook()
+        self.heads: Counter[str] = Counter()
         self._settings = settings
         self._evaluator = evaluator_of(calculator)
         self._files = files
@@ -209,6 +212,7 @@ class _Work:
                 )
             else:
                 row |= _values(outcome, len(atoms))
+                self.heads.update(filter(None, [row["head"]]))
                 row |= self.errors.add(known, outcome, len(atoms))
             self._writer.write(row, frame_with(atoms, known, outcome))
             self.n_structures += 1
@@ -230,6 +234,7 @@ class _Work:
             "results": {
                 "structures": self.n_structures,
                 "failed": self.n_failed,
+                "heads": dict(self.heads),
                 "first_problem": self.first_problem,
                 "wall_seconds": self.wall_seconds,
                 "errors": {
@@ -250,10 +255,7 @@ class _Work:
         found: dict[int, Outcome] = {}
         crystals = [n for n, atoms in enumerate(frames) if self._wants_stress(atoms)]
         with_stress = self._evaluate(frames, crystals, [*plain, "stress"])
-        have_none = [n for n in crystals if _has_no_stress(with_stress[n])]
-        if crystals and have_none == crystals:
-            self._has_stress = False
-        found |= {n: with_stress[n] for n in crystals if n not in have_none}
+        found |= {n: o for n, o in with_stress.items() if not _has_no_stress(o)}
         rest = [n for n in range(len(frames)) if n not in found]
         found |= self._evaluate(frames, rest, plain)
         return [found[n] for n in range(len(frames))]
@@ -316,7 +318,7 @@ def _values(results: Results, n_atoms: int) -> dict[str, Any]:
         row["max_force_eV_per_A"] = float(longest)
     if "stress" in results:
         row["pressure_GPa"] = float(-results["stress"][:3].mean() / GPA)
-    return row
+    return row | spread_of(results)
 
 
 def _has_no_stress(outcome: Outcome) -> bool:

@@ -106,6 +106,8 @@ class RelaxOutcome:
             "max_force_eV_per_A": last.max_force_eV_per_A if last else None,
             "max_stress_GPa": last.max_stress_GPa if last else None,
             "volume_change_percent": self.volume_change_percent,
+            "energy_std_eV": last.energy_std_eV if last else None,
+            "max_force_std_eV_per_A": last.max_force_std_eV_per_A if last else None,
             "max_move_A": self.max_move_A,
             "symmetry": self.symmetry,
             "head": self.head,

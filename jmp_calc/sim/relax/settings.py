@@ -38,13 +38,16 @@ class RelaxSettings:
     optimizer: Literal["lbfgs", "bfgs", "fire"] = "lbfgs"
     """Optimizer: lbfgs, bfgs (slow beyond some hundred atoms) or fire (robust)."""
     fmax_eV_per_A: float = 0.01
-    """Largest force on an atom of a relaxed structure, eV/angstrom."""
+    """Largest force on an atom of a relaxed structure, eV/angstrom; what constraints
+    take up does not count."""
     stress_tolerance_GPa: float = 0.05
     """Largest stress left in a relaxed cell, GPa."""
     steps: int = 500
     """Most steps of a structure."""
     max_step_A: float = 0.2
-    """Longest move of an atom in a step, angstrom; shorter is safer and slower."""
+    """Longest move of an atom in a step (fire: root of the sum over all atoms), and of
+    the cell, whose strain counts times the number of atoms, angstrom; shorter is safer
+    and slower."""
     pressure_GPa: float = 0.0
     """Outer pressure on the cell, GPa."""
     cell_change: Literal["free", "hydrostatic", "constant-volume"] = "free"

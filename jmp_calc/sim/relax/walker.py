@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms, FixConstraint
+from ase.constraints import FixAtoms, FixCartesian, FixConstraint
 from ase.filters import FrechetCellFilter
 from ase.stress import voigt_6_to_full_3x3_stress
 from jaxtyping import Float
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.evaluation import Results
-from jmp_calc.sim.output import without_results
+from jmp_calc.sim.output import RESULT_PREFIX, without_results
 from jmp_calc.sim.relax.settings import OPTIMIZERS, RelaxSettings
+from jmp_calc.sim.spread import SPREADS, spread_of
 from jmp_calc.units import GPA
 
 VOLUME_RANGE = (0.25, 4.0)
@@ -44,6 +45,10 @@ class RelaxStep:
     included, GPa; None if the cell is fixed."""
     volume_A3: float | None
     """Volume of the cell, angstrom^3; None if it is fixed."""
+    energy_std_eV: float | None = None
+    """Spread of the energy between the models of a committee, eV."""
+    max_force_std_eV_per_A: float | None = None
+    """Largest spread of the force on an atom, eV/angstrom."""
 
 
 class Walker:
@@ -100,7 +105,7 @@ class Walker:
         system.calc = SinglePointCalculator(
             system, free_energy=results["energy"], **values
         )
-        frame = self._frame(values)
+        frame = self._frame(values, results)
         # what "cell" holds in place for the optimizer is not held in the structure
         source = system if self.settings.has_positions else frame
         step = RelaxStep(
@@ -110,6 +115,7 @@ class Walker:
             max_force_eV_per_A=_longest(source.get_forces()),
             max_stress_GPa=self._max_stress() if self.settings.has_cell else None,
             volume_A3=float(system.cell.volume) if self.settings.has_cell else None,
+            **spread_of(results),
         )
         self._check_volume(step.volume_A3)
         frame.info["step"] = step.step
@@ -149,11 +155,14 @@ class Walker:
         if not np.isfinite(self.system.positions).all():
             raise UnsupportedSystemError("the optimizer sent an atom to infinity")
 
-    def _frame(self, values: Results) -> Atoms:
+    def _frame(self, values: Results, results: Results) -> Atoms:
         frame: Atoms = self._template.copy()
         frame.set_cell(self.system.cell, apply_constraint=False)
         frame.set_positions(self.system.positions, apply_constraint=False)
         frame.calc = SinglePointCalculator(frame, **values)
+        for name in set(SPREADS) & set(results):
+            place = frame.arrays if name.startswith("forces") else frame.info
+            place[f"{RESULT_PREFIX}{name}"] = results[name]
         return frame
 
     def _enthalpy(self, energy: float) -> float | None:
@@ -207,9 +216,15 @@ def _check(atoms: Atoms, settings: RelaxSettings) -> None:
         if is_needed
     ]
     if needs and not (atoms.pbc.all() and atoms.cell.rank == 3):
+        way_out = "relax positions only (--move positions)"
+        if atoms.pbc.sum() == 2 and atoms.cell.rank == 3:
+            way_out += (
+                ", or make the vacuum periodic, too (pbc), and hold the cell along it "
+                "(--fixed-axes)"
+            )
         raise UnsupportedSystemError(
             f"{needs[0]} needs a crystal, periodic in three directions, and pbc is "
-            f"{atoms.pbc.tolist()}; relax positions only (--move positions)"
+            f"{atoms.pbc.tolist()}; {way_out}"
         )
     if settings.keep_symmetry and atoms.constraints:
         kinds = sorted({type(c).__name__ for c in atoms.constraints})
@@ -217,15 +232,25 @@ def _check(atoms: Atoms, settings: RelaxSettings) -> None:
             f"keep_symmetry cannot go with the constraints of the structure "
             f"({', '.join(kinds)}); remove them or leave out keep_symmetry"
         )
-    if settings.has_positions and not settings.has_cell and _is_held(atoms):
+    if settings.has_positions and not settings.has_cell and is_all_fixed(atoms):
         raise UnsupportedSystemError(
             "all atoms are fixed, so nothing can move; remove the constraint"
         )
 
 
-def _is_held(atoms: Atoms) -> bool:
-    held = [c.get_indices() for c in atoms.constraints if isinstance(c, FixAtoms)]
-    return bool(held) and len(np.unique(np.concatenate(held))) == len(atoms)
+def is_all_fixed(atoms: Atoms) -> bool:
+    """Return whether no atom may move.
+
+    Args:
+        atoms: Any structure.
+    """
+    is_free = np.ones((len(atoms), 3), dtype=bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            is_free[constraint.get_indices()] = False
+        elif isinstance(constraint, FixCartesian):
+            is_free[constraint.get_indices()] &= ~np.asarray(constraint.mask, bool)
+    return not is_free.any()
 
 
 def _constraints(system: Atoms, settings: RelaxSettings) -> list[FixConstraint]:

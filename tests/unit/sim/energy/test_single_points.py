@@ -9,7 +9,7 @@ import pytest
 import yaml
 from ase import Atoms
 from ase.build import bulk, molecule
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -282,6 +282,69 @@ def test_a_calculator_without_stress_gives_what_it_has(tmp_path):
     written = read(result.files.structures["x"], ":")
     assert [a.info["jmp_energy"] for a in written] == [1.0] * 3
     assert not any("jmp_stress" in a.info for a in written)
+
+
+class StressOfCopper(OneByOne):
+    """Like a model of which the head for some structures sees no periodicity."""
+
+    def evaluate(self, list_of_atoms, properties=("energy", "forces")):
+        if "stress" in properties and any("Al" in a.symbols for a in list_of_atoms):
+            raise PropertyNotImplementedError("no stress of aluminium")
+        return super().evaluate(list_of_atoms, properties)
+
+
+def test_stress_that_some_have_not_is_not_left_out_of_others(tmp_path):
+    frames = [bulk("Al"), rattled(0), bulk("Al"), rattled(1)]
+    result = single_points(frames, tmp_path, StressOfCopper(EMT()), chunk=1)
+    assert result.n_failed == 0
+    written = read(result.files.structures["x"], ":")
+    assert ["jmp_stress" in a.info for a in written] == [False, True, False, True]
+
+
+class TwoModels(OneByOne):
+    """Tells a spread and heads, as a committee does."""
+
+    def evaluate(self, list_of_atoms, properties=("energy", "forces")):
+        found = super().evaluate(list_of_atoms, properties)
+        for number, (atoms, results) in enumerate(
+            zip(list_of_atoms, found, strict=True)
+        ):
+            spread = np.zeros((len(atoms), 3))
+            spread[1] = [0.3, 0.0, 0.4]
+            results |= {"energy_std": 0.25, "forces_std": spread}
+            results["head"] = f"head-{number % 2}"
+        return found
+
+
+def test_the_spread_of_a_committee_is_in_table_and_structures(tmp_path):
+    result = single_points([rattled(0)] * 3, tmp_path, TwoModels(EMT()))
+    row = rows(result)[0]
+    assert float(row["energy_std_eV"]) == 0.25
+    assert float(row["max_force_std_eV_per_A"]) == pytest.approx(0.5)
+    written = read(result.files.structures["x"])
+    assert written.info["jmp_energy_std"] == 0.25
+    assert written.arrays["jmp_forces_std"][1] == pytest.approx([0.3, 0.0, 0.4])
+    summary = yaml.safe_load(result.files.summary.read_text())
+    assert summary["results"]["heads"] == {"head-0": 2, "head-1": 1}
+    alone = single_points([rattled(0)], tmp_path / "alone")
+    assert rows(alone)[0]["energy_std_eV"] == ""
+
+
+def test_results_of_an_earlier_call_are_not_kept(tmp_path):
+    before = single_points(
+        [rattled(0), molecule("CH3Cl")], tmp_path / "a", TwoModels(EMT())
+    )
+    frames = read(before.files.structures["x"], ":")
+    assert "jmp_problem" in frames[1].info
+    frames[0].info |= {"jmp_gap": 1.5, "jmp_phase": "fcc"}
+    after = single_points(frames, tmp_path / "b", LennardJones())
+    first, second = read(after.files.structures["x"], ":")
+    for atoms in (first, second):
+        names = {name for name in (*atoms.info, *atoms.arrays) if "jmp_" in name}
+        own = {"jmp_energy", "jmp_forces", "jmp_stress", "jmp_gap", "jmp_phase"}
+        assert names <= own
+    # what another verb has found of the same geometry stays
+    assert (first.info["jmp_gap"], first.info["jmp_phase"]) == (1.5, "fcc")
 
 
 def test_what_was_done_is_kept_when_interrupted(tmp_path):

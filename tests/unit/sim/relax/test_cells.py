@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian
 from ase.eos import EquationOfState
 from ase.spacegroup.symmetrize import check_symmetry
 
@@ -111,6 +111,18 @@ def test_a_cell_alone_carries_its_atoms_along(tmp_path):
     assert not outcome.atoms.constraints
 
 
+def test_a_cell_carries_fixed_atoms_along_and_the_others_relax(tmp_path):
+    start = distorted()
+    start.set_constraint(FixAtoms([0, 1]))
+    outcome = relax(start, tmp_path)
+    scaled = [a.get_scaled_positions()[:2] for a in (start, outcome.atoms)]
+    assert scaled[1] == pytest.approx(scaled[0], abs=1e-9)
+    free = outcome.atoms.get_forces(apply_constraint=False)[2:]
+    assert np.linalg.norm(free, axis=1).max() <= 0.01
+    assert np.abs(outcome.atoms.get_stress()).max() / GPA <= 0.05
+    assert outcome.atoms.constraints[0].get_indices().tolist() == [0, 1]
+
+
 class NoisyEMT(OneByOne):
     """Forces and stresses that break the symmetry, as those of float32 do."""
 
@@ -146,6 +158,11 @@ def test_a_cell_needs_a_crystal(move, tmp_path):
     for atoms in (molecule("H2O"), fcc111("Cu", (1, 1, 3), vacuum=5)):
         with pytest.raises(UnsupportedSystemError, match="needs a crystal, periodic"):
             relax(atoms, tmp_path, move=move)
+    slab = fcc111("Cu", (1, 1, 3), vacuum=5)
+    with pytest.raises(UnsupportedSystemError, match=r"make the vacuum .*fixed-axes"):
+        relax(slab, tmp_path, move=move)
+    slab.pbc = True
+    relax(slab, tmp_path, move=move, fixed_axes="z", fmax_eV_per_A=0.05)
 
 
 def test_symmetry_needs_a_crystal_without_constraints(tmp_path):
@@ -186,6 +203,11 @@ def test_an_impossible_step_ends_alone(tmp_path):
 def test_what_cannot_move_is_told(tmp_path):
     atoms = bulk("Cu", cubic=True)
     atoms.set_constraint(FixAtoms(range(4)))
+    with pytest.raises(UnsupportedSystemError, match="all atoms are fixed"):
+        relax(atoms, tmp_path, move="positions")
+    atoms.set_constraint(
+        [FixAtoms([0]), FixCartesian([1, 2, 3]), FixCartesian([0], (1, 0, 0))]
+    )
     with pytest.raises(UnsupportedSystemError, match="all atoms are fixed"):
         relax(atoms, tmp_path, move="positions")
     with pytest.raises(UnsupportedSystemError, match="has no atoms"):

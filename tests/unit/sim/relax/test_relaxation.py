@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import os
+import signal
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +12,14 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms
+from ase.constraints import (
+    FixAtoms,
+    FixBondLength,
+    FixCartesian,
+    FixCom,
+    FixedLine,
+    FixedPlane,
+)
 from ase.filters import FrechetCellFilter
 from ase.io import read
 from ase.optimize import BFGS, FIRE, LBFGS
@@ -152,6 +162,102 @@ def test_fixed_atoms_stay_and_their_forces_do_not_count(tmp_path):
     assert outcome.atoms.constraints[0].get_indices().tolist() == [0, 1]
     held = outcome.atoms.get_forces(apply_constraint=False)[:2]
     assert np.abs(held).max() > 0.01
+
+
+CONSTRAINTS = {
+    "line": FixedLine([1, 2], (1, 0, 0)),
+    "plane": FixedPlane([1, 2], (0, 1, 0)),
+    "components": FixCartesian([0, 3], (True, False, True)),
+    "bond": FixBondLength(0, 1),
+    "centre": FixCom(),
+}
+
+
+@pytest.mark.parametrize("kind", CONSTRAINTS)
+def test_every_constraint_is_held_as_by_ase_and_kept_in_the_steps(kind, tmp_path):
+    start = rattled("Cu", 0)
+    start.set_constraint(CONSTRAINTS[kind])
+    outcome = relax({"cu": start}, tmp_path).outcomes[0]
+    assert outcome.status == "converged"
+    alone = start.copy()
+    alone.calc = EMT()
+    LBFGS(alone, logfile=None).run(fmax=0.01)
+    assert outcome.atoms.positions == pytest.approx(alone.positions, abs=1e-7)
+    (kept,) = read(outcome.files.trajectory).constraints
+    assert kept.todict() == start.constraints[0].todict()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "length"),
+    [
+        ("fire", np.linalg.norm),
+        ("bfgs", lambda moves: np.linalg.norm(moves, axis=1).max()),
+        ("lbfgs", lambda moves: np.linalg.norm(moves, axis=1).max()),
+    ],
+)
+def test_no_step_is_longer_than_allowed(optimizer, length, tmp_path):
+    start = rattled("Cu", 0, size=0.3)
+    settings = {"optimizer": optimizer, "max_step_A": 0.05, "steps": 10}
+    outcome = relax({"cu": start}, tmp_path, **settings).outcomes[0]
+    frames = [frame.positions for frame in read(outcome.files.trajectory, ":")]
+    moves = [length(move) for move in np.diff(frames, axis=0)]
+    # the first steps would be longer
+    assert max(moves) == pytest.approx(0.05)
+
+
+class TwoModels(CountingEMT):
+    """Tells a spread that grows with the calls, as a committee may."""
+
+    def evaluate(self, list_of_atoms, properties=("energy", "forces")):
+        found = super().evaluate(list_of_atoms, properties)
+        for atoms, results in zip(list_of_atoms, found, strict=True):
+            spread = np.zeros((len(atoms), 3))
+            spread[1, :2] = 0.3 * len(self.sizes), 0.4 * len(self.sizes)
+            results |= {"energy_std": 0.1 * len(self.sizes), "forces_std": spread}
+        return found
+
+
+@pytest.mark.parametrize("format", ["traj", "xyz"])
+def test_the_spread_of_a_committee_is_in_every_file(format, tmp_path):
+    settings = {"steps": 2, "trajectory_format": format}
+    outcome = relax({"cu": rattled("Cu", 0)}, tmp_path, TwoModels(), **settings)
+    files = outcome.outcomes[0].files
+    with files.steps.open() as lines:
+        steps = list(csv.DictReader(lines))
+    with outcome.files.table.open() as lines:
+        (row,) = csv.DictReader(lines)
+    for number, step in zip((1, 2, 3, 3), [*steps, row], strict=True):
+        assert float(step["energy_std_eV"]) == pytest.approx(0.1 * number)
+        assert float(step["max_force_std_eV_per_A"]) == pytest.approx(0.5 * number)
+    for path in (files.trajectory, files.final):
+        frame = read(path)
+        assert frame.info["jmp_energy_std"] == pytest.approx(0.3)
+        if path.suffix == ".traj":
+            # ASE's format has no place for columns of other names
+            continue
+        assert frame.arrays["jmp_forces_std"][1] == pytest.approx([0.9, 1.2, 0])
+
+
+@pytest.mark.parametrize("format", ["traj", "xyz"])
+def test_what_a_kill_leaves_is_readable(format, tmp_path):
+    class Killed(CountingEMT):
+        def evaluate(self, list_of_atoms, properties=("energy", "forces")):
+            if len(self.sizes) == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().evaluate(list_of_atoms, properties)
+
+    child = os.fork()
+    if not child:
+        try:
+            systems = {"cu": rattled("Cu", 0), "al": bulk("Al")}
+            relax(systems, tmp_path, Killed(), trajectory_format=format)
+        finally:
+            os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert len(read(tmp_path / f"cu-relax.{format}", ":")) == 4
+    assert len((tmp_path / "cu-relax.csv").read_text().splitlines()) == 5
+    assert read(tmp_path / "al-final.xyz").info["relax_status"] == "converged"
+    assert "al,converged" in (tmp_path / "all-table.csv").read_text()
 
 
 class Poisoned(CountingEMT):
