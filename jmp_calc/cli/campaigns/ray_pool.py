@@ -21,8 +21,8 @@ QUIET = {
     # neither asks the user nor sends anything
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # a paragraph for each worker that dies, through a progress bar; we count them
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "worker died or was killed",
+    # a page for each worker or machine that dies, among the results; we count them
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
 """Environment of Ray while it is imported and starts."""
 
