@@ -348,7 +348,7 @@ def test_a_coordinate_that_does_not_fit_is_refused(atoms, settings, told, tmp_pa
         ({"atoms": "0,1"}, "start is not given; a bond needs start and stop"),
         ({"atoms": "0,1", "start": -1.0, "stop": 2.0}, "start is -1.0; give a length"),
         (
-            {"atoms": "0,1,2", "start": 90.0, "stop": 165.0},
+            {"atoms": "0,1,2", "start": 90.0, "stop": 180.0},
             "stop is 180.0; give an angle",
         ),
         ({"atoms": "0,1", "start": 1.0, "stop": 1.0}, "start and stop are both 1"),
