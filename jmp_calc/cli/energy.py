@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from jmp_calc.cli.options import (
     ResumableOptions,
     settings_options,
 )
-from jmp_calc.cli.structures import Source, Structure
+from jmp_calc.cli.structures import Source, Structure, unique_names
 from jmp_calc.pictures import require_matplotlib
 from jmp_calc.sim.energy import EnergyResult, EnergySettings, run_energy
 from jmp_calc.sim.energy.files import EnergyFiles
@@ -92,7 +94,8 @@ def energy(
     if output.plot:
         require_matplotlib()
     choice = FrameChoice.from_text(frame)
-    paths = dict(zip(_names(inputs), inputs, strict=True))
+    stems = [Source(path=path).stem for path in inputs]
+    paths = dict(zip(unique_names(stems), inputs, strict=True))
     names = list(paths)
     if campaign.is_asked:
         from jmp_calc.cli.campaigns.campaign import Campaign
@@ -101,9 +104,8 @@ def energy(
         code = Campaign(
             verb="energy",
             structures=[
-                Structure(path=path, frame=number, name=f"{name}-{number}", atoms=atoms)
-                for name, path in paths.items()
-                for number, atoms in choice.read(path)
+                replace(structure, name=f"{structure.name}-{structure.frame}")
+                for structure in _structures(paths, choice, sys.maxsize)
             ],
             model=model,
             output=output,
@@ -120,22 +122,20 @@ def energy(
             if table.exists():
                 plot_energies(table, _picture(output.out, MANY, output), title=MANY)
         return code
-    structures = [
-        Structure(
-            path=path,
-            frame=choice.start if choice.number is None else choice.number,
-            name=name,
-            atoms=choice.first(path),
-        )
-        for name, path in paths.items()
-    ]
+    for path in inputs:
+        choice.first(path)
+    structures = list(_structures(paths, choice, 1))
     stem = names[0] if len(names) == 1 else MANY
 
     def files(folder: Path) -> list[Path]:
         found = EnergyFiles.under(folder, stem, names).paths()
         return [*found, _picture(folder, stem, output)] if output.plot else found
 
-    with open_job(structures, model, output, name=stem, files=files) as job:
+    # the first of a long file may be the one that the model does not know
+    samples = _structures(paths, choice, settings.chunk)
+    with open_job(
+        structures, model, output, name=stem, files=files, samples=samples
+    ) as job:
         counts = [choice.count(path) for path in inputs]
         total = None if None in counts else sum(n for n in counts if n is not None)
         _print_start(structures, total, job)
@@ -166,13 +166,13 @@ def _exit_code(result: EnergyResult) -> int:
     return EXIT_USAGE if result.n_failed else EXIT_DONE
 
 
-def _names(paths: Sequence[Path]) -> Iterator[str]:
-    """Yield a name for each file, numbered where several would have the same."""
-    stems = [Source(path=path).stem for path in paths]
-    seen: dict[str, int] = {}
-    for stem in stems:
-        seen[stem] = seen.get(stem, 0) + 1
-        yield f"{stem}-{seen[stem]}" if stems.count(stem) > 1 else stem
+def _structures(
+    paths: Mapping[str, Path], choice: FrameChoice, most: int
+) -> Iterator[Structure]:
+    """Yield some of the structures of each file."""
+    for name, path in paths.items():
+        for number, atoms in itertools.islice(choice.read(path), most):
+            yield Structure(path=path, frame=number, name=name, atoms=atoms)
 
 
 def _provenance(

@@ -163,6 +163,7 @@ def open_job(
     *,
     name: str,
     files: Callable[[Path], Iterable[Path]],
+    samples: Iterable[Structure] | None = None,
 ) -> Iterator[Job]:
     """Make ready what a verb works with, and leave nothing behind if it cannot start.
 
@@ -175,6 +176,7 @@ def open_job(
         output: Where results go.
         name: What a new folder under ``runs`` is called if ``output`` names none.
         files: From the folder to the files that the verb will make.
+        samples: Structures of which the model has to know one; None: the input.
 
     Raises:
         ArgumentError: If a file would be replaced, or the calculator is refused.
@@ -183,7 +185,7 @@ def open_job(
     check_output(files, output, structures)
     with one_line_warnings() as told, terminated_like_ctrl_c():
         calculator = build_calculator(model)
-        about = describe_first(calculator, structures, model)
+        about = describe_first(calculator, samples or structures, model)
         told.extend(about["notes"])
         provenance = {
             "inputs": describe_inputs(structures),

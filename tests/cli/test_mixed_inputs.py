@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ase import Atoms
-from ase.build import bulk, fcc111, molecule
+from ase.build import bulk, molecule
 from ase.io import read, write
 
 from jmp_calc.cli import main
@@ -22,7 +22,7 @@ def here(tmp_path, monkeypatch) -> Path:
     save_weights(smooth_model(), tmp_path / "toy.safetensors")
     write("water.xyz", molecule("H2O"))
     write("copper.xyz", bulk("Cu", cubic=True))
-    write("slab.traj", fcc111("Cu", (1, 1, 3), vacuum=8.0, periodic=True))
+    write("fluoride.xyz", molecule("HF"))
     write("nothing.xyz", Atoms("Og"))
     return tmp_path
 
@@ -54,11 +54,10 @@ def test_a_summary_of_each_tells_of_its_own(capsys):
 
 
 def test_verbs_that_take_one_after_another_tell_of_each(capsys):
-    call("eos", "slab.traj", "copper.xyz", "copper.xyz", "--points", 5)
-    assert model_of("slab-summary.yml")["head"] == "slabs"
-    assert model_of("copper-2-summary.yml")["head"] == "crystals"
-    out = capsys.readouterr().out
-    assert out.count("head crystals (crystals-DFT)") == 1
+    call("vibrations", "water.xyz", "fluoride.xyz", "fluoride.xyz")
+    assert model_of("water-summary.yml")["head"] == "organic"
+    assert model_of("fluoride-2-summary.yml")["head"] == "radicals"
+    assert capsys.readouterr().out.count("head radicals (radicals-DFT)") == 1
 
 
 def test_what_cannot_be_computed_may_come_first(capsys):
@@ -69,3 +68,22 @@ def test_what_cannot_be_computed_may_come_first(capsys):
     model = model_of("all-summary.yml")
     assert model["head"] == "organic"
     assert "atom 0 is Og" in model["differing"]["nothing"]["problem"]
+
+
+def test_the_first_structure_of_a_file_may_be_one_that_cannot_be_computed(capsys):
+    write("mixed.xyz", [Atoms("Og"), molecule("H2O"), bulk("Cu")])
+    assert call("energy", "mixed.xyz") == 2
+    assert (
+        "1 of 3 structures could not be computed; the first: mixed, frame 0: atom"
+        in (capsys.readouterr().err)
+    )
+    summary = yaml.safe_load(Path("here/mixed-summary.yml").read_text())
+    assert summary["results"]["heads"] == {"organic": 1, "crystals": 1}
+    assert summary["model"]["head"] == "organic"
+
+
+def test_files_whose_names_are_like_numbered_ones_are_all_computed():
+    for name in ("a.xyz", "a.traj", "a-1.xyz"):
+        write(name, molecule("H2O"))
+    assert call("energy", "a.xyz", "a.traj", "a-1.xyz") == 0
+    assert len(Path("here/all-energy.csv").read_text().splitlines()) == 4
