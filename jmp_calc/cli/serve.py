@@ -2,75 +2,72 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import click
+from tqdm import tqdm
 
-from jmp_calc.cli.job import (
-    build_calculator,
-    describe,
-    describe_forces,
-    describe_model,
-    describe_structure,
-    one_line_warnings,
-    print_facts,
-    terminated_like_ctrl_c,
+from jmp_calc.cli import EXIT_DONE, EXIT_INTERRUPTED
+from jmp_calc.cli.each import print_job
+from jmp_calc.cli.job import describe_structure, open_job, print_facts
+from jmp_calc.cli.options import (
+    HintingCommand,
+    ModelOptions,
+    OutputOptions,
+    settings_options,
 )
-from jmp_calc.cli.options import HintingCommand, ModelOptions, settings_options
 from jmp_calc.cli.structures import Structure, structures_argument
-from jmp_calc.errors import ArgumentError, DataError
-from jmp_calc.sim.requirements import require
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SocketSettings:
-    """Where the other program listens."""
-
-    host: str = "localhost"
-    """Machine where the other program listens."""
-    port: int = 31415
-    """Port where it listens."""
-    unix_socket: str | None = None
-    """Name of a UNIX socket in place of host and port; i-PI adds /tmp/ipi_ to it."""
-    timeout_s: float | None = None
-    """Stop if the other program says nothing for this time, s; by default never."""
-
-    def __post_init__(self) -> None:
-        """Check every number once."""
-        require("port", self.port, lambda x: 1 <= x <= 65535, "1 to 65535")
-        require("timeout_s", self.timeout_s, lambda x: x > 0, "above 0")
-
-    @property
-    def address(self) -> str:
-        """Where that is, for people."""
-        if self.unix_socket is not None:
-            return f"the UNIX socket /tmp/ipi_{self.unix_socket}"
-        return f"{self.host}:{self.port}"
+from jmp_calc.errors import ArgumentError
+from jmp_calc.sim.serving.serving import (
+    CLOSED,
+    INTERRUPTED,
+    Server,
+    ServeResult,
+    run_serve,
+)
+from jmp_calc.sim.serving.settings import ServeSettings, serve_files
 
 
 @click.command(cls=HintingCommand)
 @structures_argument()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the summary; by default a new one, runs/INPUT-serve-1, -2, ...",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing summary in --out.")
+@settings_options(ServeSettings, "settings")
 @settings_options(ModelOptions, "model")
-@settings_options(SocketSettings, "settings")
 def serve(
     *,
     structures: Sequence[Structure],
     model: ModelOptions,
-    settings: SocketSettings,
+    settings: ServeSettings,
+    out: Path | None,
+    overwrite: bool,
 ) -> int:
-    """Compute for another program that listens at an i-PI socket.
+    r"""Compute for another program that listens at an i-PI socket.
 
     INPUT has the atoms in the order of the other program, which sends positions and
-    cell only: elements and periodicity are those of INPUT. Start the other program
-    (i-PI, ASE's SocketIOCalculator, ...) first. It gets energy, forces and, if INPUT is
-    periodic in three directions, the virial, in atomic units. Head and tags are decided
-    once, for INPUT. Ends when the other program does.
+    cell only: elements and periodicity are those of INPUT, and head and tags are
+    decided for it. The other program (i-PI, ASE's SocketIOCalculator, ...) gets energy,
+    forces and, if INPUT is periodic in three directions, the virial, in atomic units.
+    The spread of a committee goes into i-PI's extras. Ends when the other program does.
+    Writes a YAML summary.
 
-    Exit codes: 0 done, 1 bug, 2 usage or input, or nobody listens, 130 interrupted.
+    Exit codes: 0 done, 1 bug, 2 usage or input, nobody listens, or the connection
+    breaks, 130 interrupted.
 
-    Example: jmp-md serve water.xyz --model jmp-nano --port 31415
+    In i-PI's input (never pbc='True' for a molecule):
+
+    \b
+      <ffsocket name='jmp' mode='unix' pbc='False'>
+        <address>jmp</address>
+      </ffsocket>
+
+    Example: jmp-md serve water.xyz --unix-socket jmp
     """
     if len(structures) != 1:
         raise ArgumentError(
@@ -78,56 +75,51 @@ def serve(
             "'jmp-md serve' for each"
         )
     (structure,) = structures
-    with one_line_warnings() as told, terminated_like_ctrl_c():
-        atoms = structure.atoms.copy()
-        atoms.set_constraint()
-        calculator = build_calculator(model)
-        about = describe(calculator, atoms, model)
-        told.extend(about["notes"])
-        atoms.calc = calculator
-        client = _connect(settings)
-        print_facts(
-            {
-                "structure": describe_structure(structure),
-                "model": describe_model(about),
-                "forces": describe_forces(about),
-                "serving": settings.address,
-            }
-        )
-        n_done = _serve(client, atoms, settings)
-    print_facts({"served": f"{n_done} structures"})
-    return 0
+    name = structure.name
+    with open_job(
+        structures,
+        model,
+        OutputOptions(out=out, overwrite=overwrite),
+        name=f"{name}-serve",
+        files=lambda folder: serve_files(folder, name).values(),
+    ) as job:
+        print_facts({"structure": describe_structure(structure)})
+        print_job(job)
+        print_facts({"waiting": f"for {settings.address}, up to {settings.wait_s:g} s"})
+        with tqdm(unit="structure", disable=None, leave=False) as bar:
+            result = run_serve(
+                structure.atoms,
+                settings,
+                calculator=job.calculator,
+                out=job.folder,
+                stem=name,
+                overwrite=job.overwrite,
+                provenance=job.provenance,
+                connected=lambda server: _print_connected(server, settings),
+                progress=bar.update,
+            )
+        _print_end(result, settings)
+        return EXIT_INTERRUPTED if result.status == INTERRUPTED else EXIT_DONE
 
 
-def _connect(settings: SocketSettings) -> Any:
-    # ASE's sockets take a while to import, which --help must not wait for
-    from ase.calculators.socketio import SocketClient
-
-    try:
-        return SocketClient(
-            host=settings.host,
-            port=settings.port,
-            unixsocket=settings.unix_socket,
-            timeout=settings.timeout_s,
-        )
-    except OSError as error:
-        raise DataError(
-            f"nobody listens at {settings.address} ({error}); start the other program "
-            "first, and check --host, --port or --unix-socket"
-        ) from error
+def _print_connected(server: Server, settings: ServeSettings) -> None:
+    print_facts(
+        {
+            "serving": settings.address,
+            "virial": "sent"
+            if server.has_virial
+            else "none (zeros are sent), so keep the cell of the other program fixed",
+        }
+    )
 
 
-def _serve(client: Any, atoms: Any, settings: SocketSettings) -> int:
-    """Answer until the other program ends; return the number of structures."""
-    n_done = 0
-    try:
-        for _ in client.irun(atoms, use_stress=bool(atoms.pbc.all())):
-            n_done += 1
-    except OSError as error:
-        raise DataError(
-            f"the connection to {settings.address} broke after {n_done} structures: "
-            f"{error}"
-        ) from error
-    finally:
-        client.close()
-    return n_done
+def _print_end(result: ServeResult, settings: ServeSettings) -> None:
+    how = f"; {settings.address} closed the connection" * (result.status == CLOSED)
+    print_facts(
+        {
+            "served": f"{result.n_structures} structures{how}",
+            **result.files,
+        }
+    )
+    if result.reason is not None:
+        print(f"jmp-md: interrupted: {result.reason}", file=sys.stderr)

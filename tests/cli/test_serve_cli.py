@@ -1,13 +1,17 @@
-"""``jmp-md serve``: another program gets what the calculator gives directly."""
+"""``jmp-md serve``: ASE gets what the calculator gives directly; exit codes."""
 
 from __future__ import annotations
 
-import gc
+import contextlib
+import os
+import signal
 import socket
 import threading
+import uuid
 
 import numpy as np
 import pytest
+import yaml
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.socketio import SocketIOCalculator
@@ -16,9 +20,7 @@ from ase.io import write
 from jmp_calc.calculator import JMPCalculator
 from jmp_calc.cli import main
 from toys.runs import error_line
-
-# ASE's client leaves its socket to the garbage collector if nobody answers
-LEFT_OPEN = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+from toys.sockets import Asking, ask
 
 
 @pytest.fixture(autouse=True)
@@ -32,70 +34,111 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def served(atoms, frames, names, *words):
-    """Return what a server in a thread gets for frames, and our exit code."""
+def served(atoms, frames, names, *words, **where):
+    """Return what ASE's calculator gets for frames, in a thread, and our exit code."""
     write("input.xyz", atoms)
-    port, found, listening = free_port(), [], threading.Event()
+    found = []
 
     def listen():
-        with SocketIOCalculator(port=port, timeout=60) as other:
-            listening.set()
-            for frame in frames:
-                found.append({n: other.get_property(n, frame) for n in names})
+        with SocketIOCalculator(**where, timeout=60) as other:
+            found.extend({n: other.get_property(n, f) for n in names} for f in frames)
 
     thread = threading.Thread(target=listen)
     thread.start()
-    listening.wait()
     try:
-        # the server opens its port with its first structure
-        for _ in range(100):
-            code = main(["serve", "input.xyz", "--port", str(port), *words])
-            if code == 0:
-                break
+        options = {"port": "--port", "unixsocket": "--unix-socket"}
+        place = [str(x) for key, name in where.items() for x in (options[key], name)]
+        code = main(["serve", "input.xyz", *place, *words])
     finally:
         thread.join(timeout=60)
     return code, found
 
 
-def test_a_crystal_gets_the_direct_forces_and_stress():
+def test_a_crystal_gets_the_direct_forces_and_stress_over_a_port(capsys):
     frames = [bulk("Cu", cubic=True) for _ in range(3)]
     for seed, frame in enumerate(frames):
         frame.rattle(0.05, seed=seed)
-    names = ("energy", "forces", "stress")
-    code, found = served(frames[0], frames, names, "--calculator", "emt")
+    names, words = ("energy", "forces", "stress"), ("--calculator", "emt")
+    code, found = served(frames[0], frames, names, *words, port=free_port())
     assert code == 0
     for frame, results in zip(frames, found, strict=True):
         for name in names:
             # units are converted to atomic ones and back
             direct = EMT().get_property(name, frame)
             np.testing.assert_allclose(results[name], direct, atol=1e-9)
+    told = capsys.readouterr().out
+    assert "virial      sent" in told
+    assert "served      3 structures; localhost:" in told
+    with open("runs/input-serve-1/input-serve.yaml", encoding="utf-8") as file:
+        about = yaml.safe_load(file)
+    assert (about["status"], about["results"]["n_structures"]) == ("closed", 3)
+    assert about["inputs"]["files"][0]["file"] == "input.xyz"
 
 
-def test_a_molecule_gets_the_direct_forces_of_a_model(capsys):
+def test_a_molecule_gets_the_forces_of_a_model_over_a_unix_socket(capsys):
     atoms = molecule("H2O")
-    code, (results,) = served(atoms, [atoms], ("forces",), "--model", "jmp-nano")
+    where = {"unixsocket": f"jmp-{uuid.uuid4().hex[:12]}"}
+    code, (results,) = served(atoms, [atoms], ("forces",), **where)
     assert code == 0
     direct = JMPCalculator("jmp-nano").get_property("forces", atoms)
     np.testing.assert_allclose(results["forces"], direct, atol=1e-5)
-    assert "served      1 structures" in capsys.readouterr().out
+    assert "keep the cell of the other program fixed" in capsys.readouterr().out
 
 
-@LEFT_OPEN
-def test_it_says_that_nobody_listens(capsys):
+def test_nobody_listens_is_told_and_leaves_nothing(capsys, tmp_path):
     write("input.xyz", bulk("Cu"))
-    words = ["serve", "input.xyz", "--calculator", "emt", "--port", str(free_port())]
-    assert main(words) == 2
-    assert "start the other program first" in error_line(capsys)
-    gc.collect()
+    words = ["--calculator", "emt", "--wait-s", "0", "--unix-socket", "nobody-x"]
+    assert main(["serve", "input.xyz", *words]) == 2
+    message = "nobody listens at the UNIX socket /tmp/ipi_nobody-x after 0 s"
+    assert message in error_line(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["input.xyz"]
 
 
-@LEFT_OPEN
-def test_it_says_that_a_unix_socket_is_not_there(capsys):
+def test_a_summary_is_not_replaced_unasked(capsys):
     write("input.xyz", bulk("Cu"))
-    words = ["serve", "input.xyz", "--calculator", "emt", "--unix-socket", "nobody-x"]
-    assert main(words) == 2
-    assert "nobody listens at the UNIX socket /tmp/ipi_nobody-x" in error_line(capsys)
-    gc.collect()
+    words = ["serve", "input.xyz", "--calculator", "emt", "--out", "out"]
+
+    def code(*more: str) -> int:
+        with Asking(ask([bulk("Cu")])) as other:
+            return main([*words, "--port", str(other.port), *more])
+
+    assert code() == 0
+    assert code("--overwrite") == 0
+    capsys.readouterr()
+    assert main([*words, "--wait-s", "0"]) == 2
+    assert "input-serve.yaml exists and would be replaced" in error_line(capsys)
+
+
+def test_sigterm_ends_it_like_ctrl_c(capsys):
+    write("input.xyz", bulk("Cu"))
+
+    def script(protocol):
+        found = protocol.calculate(bulk("Cu").positions, bulk("Cu").cell.array)
+        os.kill(os.getpid(), signal.SIGTERM)
+        protocol.socket.recv(1)
+        return found
+
+    with Asking(script) as other:
+        words = ["--calculator", "emt", "--port", str(other.port), "--out", "out"]
+        assert main(["serve", "input.xyz", *words]) == 130
+    assert "interrupted: SIGTERM" in capsys.readouterr().err
+    with open("out/input-serve.yaml", encoding="utf-8") as file:
+        assert yaml.safe_load(file)["status"] == "interrupted"
+
+
+def test_a_fault_of_the_other_program_is_one_line(capsys):
+    write("input.xyz", bulk("Cu"))
+
+    def script(protocol):
+        with contextlib.suppress(OSError):
+            ask([bulk("Cu", cubic=True)])(protocol)
+
+    with Asking(script) as other:
+        words = ["--calculator", "emt", "--port", str(other.port)]
+        assert main(["serve", "input.xyz", *words]) == 2
+    line = error_line(capsys)
+    assert "has 4 atoms and INPUT has 1" in line
+    assert line.endswith("0 structures were computed before")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Energies and forces for other programs, over an i-PI socket."""
