@@ -285,7 +285,11 @@ def test_a_point_that_cannot_be_computed_does_not_end_the_others(relax, tmp_path
         *range(300, 421, 60),
     ]
     plot_scan(result, tmp_path / "holes.svg", title="holes")
-    assert "<!-- not computed -->" in (tmp_path / "holes.svg").read_text("utf-8")
+    picture = (tmp_path / "holes.svg").read_text("utf-8")
+    assert "<!-- not computed -->" in picture
+    # 0.14 eV are 3.2 kcal/mol, on the right axis
+    for tick in ("0.14", "3.0"):
+        assert f"<!-- {tick} -->" in picture
 
 
 def test_table_and_structures_agree(tmp_path):
@@ -297,6 +301,12 @@ def test_table_and_structures_agree(tmp_path):
     for row, frame in zip(rows, frames, strict=True):
         assert float(row["dihedral_deg"]) == pytest.approx(frame.info["dihedral_deg"])
         assert float(row["energy_eV"]) == pytest.approx(frame.get_potential_energy())
+        relative = float(row["relative_energy_eV"])
+        # 1 eV is 23.06 kcal/mol
+        assert float(row["relative_energy_kcal_per_mol"]) == pytest.approx(
+            23.0605 * relative, rel=1e-5
+        )
+    assert max(float(row["relative_energy_eV"]) for row in rows) > 0.01
 
 
 def test_relaxations_that_do_not_converge_are_told(tmp_path):
