@@ -74,6 +74,33 @@ class CalculatorChoice:
         options = ", ".join(f"{k}={v}" for k, v in sorted(rest.items()))
         return f"{name} ({options})" if options else name
 
+    def describe(self, atoms: Atoms) -> dict[str, Any]:
+        """Return what a structure is computed with, as ``JMPCalculator.describe``.
+
+        Args:
+            atoms: The structure.
+        """
+        stated = _stated_electrons(atoms)
+        note = (
+            f"atoms.info has {stated}, which {self.name} does not read there: give "
+            "initial charges and magnetic moments of the atoms"
+        )
+        has_own = any(
+            atoms.has(name) for name in ("initial_charges", "initial_magmoms")
+        )
+        return {
+            "model": self.name,
+            "head": None,
+            "level_of_theory": self.level_of_theory,
+            "forces": "those of the calculator",
+            # nobody can ask it; nearly all differentiate their energy
+            "is_conservative": True,
+            "neighbor_cap": None,
+            "weights_sha256": None,
+            "licence": None,
+            "notes": [note] if stated and not has_own else [],
+        }
+
 
 def is_factory(name: str) -> bool:
     """Return whether a name means ``module:function``.
@@ -155,6 +182,16 @@ def set_electrons(atoms: Atoms, choice: CalculatorChoice) -> None:
                 f"{n_electrons} electrons (charge {charge}) cannot have multiplicity "
                 f"{multiplicity}; set charge and spin in the info of the structure"
             )
+
+
+def _stated_electrons(atoms: Atoms) -> str:
+    """Return charge and multiplicity in ``atoms.info`` that are not trivial, or ""."""
+    return " and ".join(
+        f"{key} {value}"
+        for key in ELECTRON_KEYS
+        if (value := atoms.info.get(key)) is not None
+        and str(value) not in ("0", "0.0", *(() if key == "charge" else ("1", "1.0")))
+    )
 
 
 def _whole(atoms: Atoms, keys: tuple[str, ...]) -> int | None:

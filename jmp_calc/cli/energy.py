@@ -237,8 +237,8 @@ def _print_end(
 
 def _print_errors(errors: Mapping[str, ErrorStatistics]) -> None:
     print(
-        f"\n  {'against the labels':22s} {'values':>9s} {'mean':>11s} {'MAE':>11s} "
-        f"{'RMSE':>11s} {'RMSE - mean':>12s}"
+        f"\n  {'result - label':22s} {'values':>9s} {'mean':>11s} {'MAE':>11s} "
+        f"{'RMSE':>11s} {'scatter':>12s}"
     )
     for name, found in errors.items():
         label, unit = ERROR_LABELS[name]
@@ -246,4 +246,4 @@ def _print_errors(errors: Mapping[str, ErrorStatistics]) -> None:
             f"  {f'{label} ({unit})':22s} {found.n_values:9d} {found.mean:11.4g} "
             f"{found.mae:11.4g} {found.rmse:11.4g} {found.spread:12.4g}"
         )
-    print("  RMSE - mean: what is left if the labels count from another zero\n")
+    print("  scatter: RMSE about the mean, for labels that count from another zero\n")

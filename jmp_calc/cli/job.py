@@ -252,16 +252,9 @@ def describe(calculator: Any, atoms: Atoms, options: ModelOptions) -> dict[str, 
     if hasattr(calculator, "describe"):
         about: dict[str, Any] = calculator.describe(atoms)
         return about
-    return {
-        "model": options.calculator,
-        "head": None,
-        "level_of_theory": options.calculator,
-        "forces": "those of the calculator",
-        # nobody can ask a foreign calculator; nearly all differentiate their energy
-        "is_conservative": True,
-        **dict.fromkeys(("neighbor_cap", "weights_sha256", "licence")),
-        "notes": [],
-    }
+    from jmp_calc.calculator.named import CalculatorChoice
+
+    return CalculatorChoice(name=str(options.calculator), options={}).describe(atoms)
 
 
 def describe_first(
