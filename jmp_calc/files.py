@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -26,6 +27,15 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> str:
+    """Return the pattern of names of what :func:`replacing` leaves if it is killed.
+
+    Args:
+        path: The file.
+    """
+    return f".{glob.escape(path.name)}.*.tmp"
 
 
 def replace_text(path: Path, text: str) -> None:

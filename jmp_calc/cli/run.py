@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
@@ -49,6 +50,7 @@ from jmp_calc.sim.dynamics.settings import (
     MDSettings,
     RecordSettings,
     WatchSettings,
+    seed_of_input,
 )
 from jmp_calc.sim.dynamics.velocities import usual_timestep_fs
 
@@ -76,6 +78,17 @@ class Asked:
     """What to write, and how often."""
     watch: WatchSettings
     """When to stop early."""
+    names: tuple[str, ...]
+    """Names of all inputs, in order."""
+
+    def for_input(self, structure: Structure) -> Asked:
+        """Return the same with the seed of one input.
+
+        Args:
+            structure: One of the input.
+        """
+        seed = seed_of_input(self.settings.seed, self.names.index(structure.name))
+        return replace(self, settings=replace(self.settings, seed=seed))
 
     def files(self, folder: Path, structure: Structure) -> MDFiles:
         """Return where the run of a structure writes.
@@ -200,15 +213,20 @@ def run(
 
     Longer: jmp-md run water.xyz --out water --resume --time-ps 20
 
-    Exit codes: 0 done, 1 bug, 2 usage or input, 3 out of time, 4 unstable,
-    130 interrupted.
+    Exit codes: 0 done, 1 bug, 2 usage or input, 3 out of time, 4 unstable or the
+    calculator failed on the way, 130 interrupted.
     """
     if output.plot:
         require_matplotlib()
     if resume and output.out is None:
         raise ArgumentError("--resume needs the --out of the run that is to go on")
     find_ensemble(settings)
-    asked = Asked(settings=settings, record=record, watch=watch)
+    asked = Asked(
+        settings=settings,
+        record=record,
+        watch=watch,
+        names=tuple(structure.name for structure in structures),
+    )
     allowed = Allowed(
         direct_forces=allow_direct_forces, neighbor_cap=allow_neighbor_cap
     )
@@ -267,6 +285,7 @@ def _run_one(
     """Run one structure; return the status."""
     job, atoms = job.of_structure(structure), structure.atoms
     atoms.calc = job.calculator
+    asked = asked.for_input(structure)
     files = asked.files(job.folder, structure)
     checkpoint = files.checkpoint
     is_resumed = resume and checkpoint.exists()
@@ -363,6 +382,13 @@ def _notes(atoms: Atoms, settings: MDSettings) -> list[str]:
             f"a time step of {settings.timestep_fs:g} fs is long for the lightest "
             f"element here; up to {usual_fs:.1f} fs is usual"
         )
+    if settings.time_ps is not None and not math.isclose(
+        settings.duration_ps, settings.time_ps
+    ):
+        notes.append(
+            f"{settings.time_ps:g} ps is no multiple of the time step; the run lasts "
+            f"{settings.duration_ps:g} ps"
+        )
     lost = {type(c).__name__ for c in atoms.constraints} - XYZ_CONSTRAINTS
     if lost:
         notes.append(
@@ -390,6 +416,10 @@ def _print_end(
         if result.worst_bond is None
         else f"longest {result.largest_bond_stretch:.2f} times its start "
         f"({result.worst_bond})",
+        "contacts": None
+        if result.closest_atoms is None
+        else f"closest new one {result.closest_new_contact:.2f} of the sum of covalent "
+        f"radii ({result.closest_atoms})",
         "trajectory": f"{result.files.trajectory} ({result.n_frames} frames)",
         "observables": str(result.files.observables),
         "final": str(result.files.final),

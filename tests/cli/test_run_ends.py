@@ -139,6 +139,17 @@ def test_a_force_error_during_the_run_is_one_line_that_says_what_is_kept(
 
 
 def test_a_bug_is_not_hidden(slab, monkeypatch):
-    interrupting(monkeypatch, ZeroDivisionError("a bug"))
-    with pytest.raises(ZeroDivisionError, match="a bug"):
+    interrupting(monkeypatch, KeyError("a bug"))
+    with pytest.raises(KeyError, match="a bug"):
         run(slab)
+
+
+def test_a_calculator_that_fails_is_one_line_and_an_exit_code(
+    slab, capsys, monkeypatch
+):
+    interrupting(monkeypatch, ValueError("no convergence"))
+    assert run(slab, "--out", "here") == 4
+    line = error_line(capsys)
+    assert "after step 4: the calculator failed (ValueError: no convergence)" in line
+    summary = yaml.safe_load(Path("here/slab-summary.yml").read_text())
+    assert summary["status"] == "unstable"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from ase.build import bulk
 from ase.io import read, write
 
+from jmp_calc.sim.dynamics.settings import seed_of_input
 from toys.runs import error_line, run
 
 
@@ -48,6 +50,15 @@ def test_a_total_in_time_replaces_one_in_steps(copper):
     assert summary()["results"]["steps"] == 20
 
 
+def test_a_time_between_steps_is_rounded_and_told(copper, capsys):
+    assert start(copper, "--time-ps", 0.01, "--timestep-fs", 3) == 0
+    note = "note        0.01 ps is no multiple of the time step; the run lasts 0.009 ps"
+    assert note in capsys.readouterr().out
+    assert summary()["results"]["steps"] == 3
+    assert start(copper, "--time-ps", 0.3, "--timestep-fs", 3, "--overwrite") == 0
+    assert "multiple" not in capsys.readouterr().out
+
+
 def test_changed_physics_is_refused_and_nothing_is_touched(copper, capsys):
     start(copper, "--steps", 10)
     before = Path("here/copper-traj.traj").read_bytes()
@@ -81,6 +92,28 @@ def test_several_structures_run_one_after_the_other(copper, capsys):
         assert Path(f"here/{name}-final.xyz").is_file()
 
 
+def test_each_input_has_noise_of_its_own_and_keeps_it_in_a_resume(copper):
+    write("second.xyz", bulk("Cu", cubic=True))
+    words = ("--calculator", "emt", "--seed", 3, "--timestep-fs", 4, "--out")
+    assert run(copper, "second.xyz", *words, "whole", "--steps", 8) == 0
+    seeds = {}
+    for name in ("copper", "second"):
+        found = yaml.safe_load(Path(f"whole/{name}-summary.yml").read_text())
+        seeds[name] = found["settings"]["seed"]
+    assert seeds == {"copper": 3, "second": seed_of_input(3, 1)}
+    assert seeds["second"] != 3
+    start, other = (read(f"whole/{name}-traj.traj@0") for name in seeds)
+    assert np.abs(start.get_momenta() - other.get_momenta()).max() > 1.0
+    # with the seed said again and without
+    assert run(copper, "second.xyz", *words, "cut", "--steps", 4) == 0
+    assert run(copper, "second.xyz", *words, "cut", "--steps", 6, "--resume") == 0
+    words = ("--calculator", "emt", "--out", "cut", "--steps", 8, "--resume")
+    assert run(copper, "second.xyz", *words) == 0
+    for name in seeds:
+        ends = [read(f"{folder}/{name}-traj.traj@-1") for folder in ("whole", "cut")]
+        assert ends[0].positions == pytest.approx(ends[1].positions, abs=1e-9)
+
+
 def test_a_config_file_gives_options_and_the_command_line_wins(copper):
     Path("a.yml").write_text("steps: 6\ntemperature-K: 150\nensemble: nvt-bussi\n")
     assert start(copper, "--config", "a.yml", "--steps", 8) == 0
@@ -110,6 +143,7 @@ def test_a_wrong_config_file_is_an_error(text, message, copper, capsys):
     ("words", "message"),
     [
         (["--steps", 0, "--time-ps", 1], "give the length of the run in one of them"),
+        (["--time-ps", "0.0002"], "is less than half a time step (timestep_fs 0.5)"),
         (["--ensemble", "nve", "--pressure-GPa", 1], "nve has no barostat"),
         (["--timestep-fs", -1], "timestep_fs is -1.0; it must be above 0"),
         (["--hydrogen-mass-amu", 0], "hydrogen_mass_amu is 0.0; it must be above 0"),

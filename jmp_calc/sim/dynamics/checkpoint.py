@@ -65,6 +65,9 @@ class Checkpoint:
     """Size of the CSV by now."""
     largest_stretch: float
     """Largest stretch of a bond so far."""
+    closest_contact: float | None = None
+    """Closest new contact so far; see :class:`guard.ContactWatch`. None: there was
+    none, or the version that made the checkpoint did not look."""
     random: Mapping[str, Any]
     """State of the random numbers."""
     positions: Float[np.ndarray, "atoms 3"]
@@ -135,11 +138,12 @@ class Checkpoint:
                 f"{path} was made with weights {self.weights} and the model now has "
                 f"{weights}; give the same --model, or start a new run"
             )
-        now, before = asdict(settings), dict(self.settings)
+        # settings that an earlier version did not have are as they were there
+        now, before = asdict(settings), asdict(MDSettings(**self.settings))
         changed = [
-            f"{name} was {before.get(name)} and is {value}"
+            f"{name} was {before[name]} and is {value}"
             for name, value in now.items()
-            if name not in FREE_SETTINGS and before.get(name) != value
+            if name not in FREE_SETTINGS and before[name] != value
         ]
         if changed:
             raise ArgumentError(

@@ -33,6 +33,65 @@ def is_internal(constraint: FixConstraint) -> bool:
     return isinstance(constraint, INTERNAL)
 
 
+class FixRotation(FixConstraint):  # type: ignore[misc]  # ASE
+    """Keeps an isolated molecule from turning: its angular momentum is zero.
+
+    The integrators conserve angular momentum; this takes out what rounding, and forces
+    with a torque, put in. Momenta change by those of a rigid rotation about the centre
+    of mass, the projection that is orthogonal in the metric of the masses.
+    """
+
+    def get_removed_dof(self, atoms: Atoms) -> int:
+        """Return the number of rotations; two atoms cannot turn about their axis."""
+        return 2 if len(atoms) == 2 else 3
+
+    def adjust_momenta(self, atoms: Atoms, momenta: np.ndarray) -> None:
+        """Take the rotation out of momenta; called by ASE."""
+        arms = atoms.positions - atoms.get_center_of_mass()
+        masses = atoms.get_masses()[:, None]
+        weighted = masses * arms
+        inertia = np.sum(weighted * arms) * np.eye(3) - weighted.T @ arms
+        spin = np.cross(arms, momenta).sum(axis=0)
+        momenta -= masses * np.cross(np.linalg.pinv(inertia, rcond=1e-10) @ spin, arms)
+
+    def adjust_positions(self, atoms: Atoms, new: np.ndarray) -> None:
+        """Take the rotation out of displacements; called by ASE."""
+        masses = atoms.get_masses()[:, None]
+        moved = (new - atoms.positions) * masses
+        self.adjust_momenta(atoms, moved)
+        new[:] = atoms.positions + moved / masses
+
+    def adjust_forces(self, atoms: Atoms, forces: np.ndarray) -> None:
+        """Leave forces alone; they act on momenta."""
+
+
+def fix_rotation(atoms: Atoms, ensemble: str) -> None:
+    """Keep a molecule from turning.
+
+    Args:
+        atoms: A molecule; it gets the constraint.
+        ensemble: How it is to move, for the message.
+
+    Raises:
+        ArgumentError: If it is not free to turn, or is turned by the thermostat.
+    """
+    why = None
+    if ensemble == "nvt":
+        why = "the Langevin thermostat turns a molecule as it must"
+    elif atoms.pbc.any():
+        why = "the structure is periodic"
+    elif not all(isinstance(c, FixCom) for c in atoms.constraints):
+        why = "the structure has constraints"
+    elif len(atoms) < 2:
+        why = "one atom does not turn"
+    if why is not None:
+        raise ArgumentError(
+            "fix_rotation is for isolated molecules under nve, nvt-bussi or nvt-nhc: "
+            f"{why}; leave it out"
+        )
+    atoms.set_constraint([*atoms.constraints, FixRotation()])
+
+
 _PROBE = 1e-4
 _TOLERANCE = 1e-2
 
@@ -73,7 +132,8 @@ def check_constraints(atoms: Atoms) -> None:
     """
     names = ", ".join(type(c).__name__ for c in atoms.constraints)
     if has_center_fixed(atoms) and not all(
-        isinstance(c, FixCom) or is_internal(c) for c in atoms.constraints
+        isinstance(c, (FixCom, FixRotation)) or is_internal(c)
+        for c in atoms.constraints
     ):
         raise ArgumentError(
             f"the input combines constraints {names}; FixCom next to fixed atoms is "
@@ -141,7 +201,7 @@ def _n_independent(atoms: Atoms, pairs: np.ndarray) -> int:
 
 
 def _indices(constraint: FixConstraint) -> list[int]:
-    if isinstance(constraint, (FixCom, Hookean)):
+    if isinstance(constraint, (FixCom, FixRotation, Hookean)):
         return []
     get_indices = getattr(constraint, "get_indices", None)
     return [] if get_indices is None else [int(i) for i in np.unique(get_indices())]

@@ -20,6 +20,7 @@ from jmp_calc.sim.dynamics.constraints import (
     INTERNAL,
     check_constraints,
     fix_center_of_mass,
+    fix_rotation,
 )
 from jmp_calc.sim.dynamics.settings import MDSettings
 from jmp_calc.sim.dynamics.velocities import (
@@ -273,6 +274,9 @@ def prepare(
         _check_cell(system, settings)
     else:
         fix_center_of_mass(system)
+    if settings.fix_rotation:
+        fix_rotation(system, settings.ensemble)
+    if not ensemble.has_barostat:
         check_constraints(system)
         _check_lengths(system, settings)
     has_velocities = bool(np.any(system.get_momenta()))

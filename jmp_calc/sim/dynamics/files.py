@@ -19,7 +19,7 @@ from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
 from filelock import FileLock, Timeout
 
 from jmp_calc.errors import ArgumentError, DataError
-from jmp_calc.files import replacing
+from jmp_calc.files import replacing, unfinished
 from jmp_calc.sim.dynamics.observables import Observables, Snapshot
 from jmp_calc.sim.dynamics.settings import TRAJECTORY_FORMATS
 from jmp_calc.sim.output import (
@@ -116,9 +116,18 @@ def alone(files: MDFiles) -> Iterator[None]:
                 "choose another --out"
             ) from None
     try:
+        _remove_leftovers(files)
         yield
     finally:
         lock.release()
+
+
+def _remove_leftovers(files: MDFiles) -> None:
+    """Remove what a killed run had not finished writing; nobody else writes now."""
+    paths: tuple[Path, ...] = astuple(files)
+    for path in paths:
+        for leftover in path.parent.glob(unfinished(path)):
+            leftover.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
+from ase.data import covalent_radii
+from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from jmp_calc.sim.dynamics.observables import Snapshot
-from jmp_calc.sim.dynamics.settings import MDSettings, WatchSettings
-from jmp_calc.sim.dynamics.velocities import bonds_of
+from jmp_calc.sim.dynamics.settings import SHORTEST_BOND, MDSettings, WatchSettings
+from jmp_calc.sim.dynamics.velocities import BOND_TOLERANCE, bonds_of
+
+MAX_CELLS = 1024
+"""Atoms are told apart from their images up to so many cells away."""
+EARLY_PS = 0.2
+"""Up to here it is the start that a run suffers from."""
 
 
 class BondWatch:
@@ -32,14 +40,14 @@ class BondWatch:
         self.worst: str | None = None
         """Which bond that was and when."""
 
-    def look(self, shot: Snapshot) -> float:
-        """Return the largest stretch of a bond in one step.
+    def look(self, shot: Snapshot) -> tuple[float, str]:
+        """Return the largest stretch of a bond in one step, and which bond that is.
 
         Args:
             shot: The step.
         """
         if len(self._pairs) == 0:
-            return 1.0
+            return 1.0, ""
         first, second = self._pairs.T
         # atoms are never wrapped during a run, so each keeps its image
         vectors = shot.positions[second] - shot.positions[first]
@@ -47,14 +55,76 @@ class BondWatch:
         stretch = lengths / self._lengths
         worst = int(np.argmax(stretch))
         largest = float(stretch[worst])
+        which = _name(self._symbols, self._pairs[worst], lengths[worst], shot)
         if largest > self.largest_stretch:
-            i, j = self._pairs[worst]
-            self.largest_stretch = largest
-            self.worst = (
-                f"{self._symbols[i]}{i}-{self._symbols[j]}{j}, {lengths[worst]:.2f} A "
-                f"at step {shot.observables.step}"
-            )
-        return largest
+            self.largest_stretch, self.worst = largest, which
+        return largest, which
+
+
+class ContactWatch:
+    """Looks for atoms that come close although they were apart at the start.
+
+    Args:
+        start: The input of the run.
+        limit: What is too close, in units of the sum of covalent radii.
+
+    Source:
+        Covalent radii as for bonds (:func:`velocities.bonds_of`).
+    """
+
+    def __init__(self, start: Atoms, limit: float) -> None:
+        self._atoms: Atoms = start.copy()
+        self._atoms.set_constraint()
+        self._limit = limit
+        self._reach = natural_cutoffs(start, mult=max(limit, BOND_TOLERANCE))
+        self._radii = covalent_radii[start.numbers]
+        keys, _, ratios = self._near()
+        # atoms inside of each other at the start are no neighbours
+        self._known = keys[ratios >= SHORTEST_BOND]
+        self.closest: float | None = None
+        """Smallest distance of atoms that were apart, in units of the sum of their
+        covalent radii; None while none are as near as a bond or the limit."""
+        self.worst: str | None = None
+        """Which atoms that were and when."""
+
+    def look(self, shot: Snapshot) -> str | None:
+        """Return which atoms are too close in one step, or None.
+
+        Args:
+            shot: The step.
+        """
+        self._atoms.positions = shot.positions
+        self._atoms.cell = shot.cell
+        keys, pairs, ratios = self._near()
+        is_new = ~np.isin(keys, self._known)
+        if not is_new.any():
+            return None
+        pairs, ratios = pairs[is_new], ratios[is_new]
+        nearest = int(np.argmin(ratios))
+        ratio = float(ratios[nearest])
+        length = ratio * self._radii[pairs[nearest]].sum()
+        which = _name(self._atoms.symbols, pairs[nearest], length, shot)
+        if self.closest is None or ratio < self.closest:
+            self.closest, self.worst = ratio, which
+        return which if ratio < self._limit else None
+
+    def _near(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return pairs in reach: a number that tells them apart, atoms, ratio."""
+        first, second, length, image = neighbor_list("ijdS", self._atoms, self._reach)
+        is_once = first <= second
+        pairs = np.column_stack([first[is_once], second[is_once]])
+        keys = pairs[:, 0] * len(self._atoms) + pairs[:, 1]
+        for cells in image[is_once].T:
+            keys = keys * MAX_CELLS + (cells + MAX_CELLS // 2) % MAX_CELLS
+        return keys, pairs, length[is_once] / self._radii[pairs].sum(axis=1)
+
+
+def _name(
+    symbols: Sequence[str], pair: np.ndarray, length: float, shot: Snapshot
+) -> str:
+    i, j = pair
+    step = shot.observables.step
+    return f"{symbols[i]}{i}-{symbols[j]}{j}, {length:.2f} A at step {step}"
 
 
 class Guard:
@@ -90,6 +160,7 @@ class Guard:
         self._bond_stride = bond_stride
         self._started = time.monotonic()
         self.bonds = BondWatch(start)
+        self.contacts = ContactWatch(start, watch.min_contact)
 
     @property
     def is_out_of_time(self) -> bool:
@@ -109,11 +180,14 @@ class Guard:
         finding = self._finding(shot)
         if finding is None:
             return None
-        return (
-            f"step {row.step} ({row.time_ps:g} ps): {finding}; relax the input first, "
-            "use a shorter timestep_fs or a lower temperature_K, and check that the "
-            "model covers this structure"
+        advice = (
+            "relax the input first, use a shorter timestep_fs or a lower "
+            "temperature_K, and check that the model covers this structure"
+            if row.time_ps <= EARLY_PS
+            else "look at the last frames: the model may not know what became of the "
+            "structure; a shorter timestep_fs or a lower temperature_K may help"
         )
+        return f"step {row.step} ({row.time_ps:g} ps): {finding}; {advice}"
 
     def _finding(self, shot: Snapshot) -> str | None:
         row = shot.observables
@@ -134,7 +208,7 @@ class Guard:
                 f"the potential energy has changed by {change:.1f} eV/atom since the "
                 f"start, more than max_energy_change_eV_per_atom = {limit:g}"
             )
-        return self._bond_finding(shot)
+        return self._distance_finding(shot)
 
     def _spread_finding(self, shot: Snapshot) -> str | None:
         limit, spread = self._watch.max_force_spread_eV_per_A, shot.force_spread
@@ -147,14 +221,19 @@ class Guard:
             "structure: train on more like it, or stay closer to the input"
         )
 
-    def _bond_finding(self, shot: Snapshot) -> str | None:
+    def _distance_finding(self, shot: Snapshot) -> str | None:
         if shot.observables.step % self._bond_stride:
             return None
-        stretch = self.bonds.look(shot)
+        stretch, bond = self.bonds.look(shot)
         limit = self._watch.max_bond_stretch
-        if limit is None or stretch <= limit:
-            return None
-        return (
-            f"a bond ({self.bonds.worst}) is {stretch:.2f} times as long as at the "
-            f"start, more than max_bond_stretch = {limit:g}"
-        )
+        if limit is not None and stretch > limit:
+            return (
+                f"a bond ({bond}) is {stretch:.2f} times as long as at the start, more "
+                f"than max_bond_stretch = {limit:g}"
+            )
+        if contact := self.contacts.look(shot):
+            return (
+                f"two atoms ({contact}) came closer than min_contact = "
+                f"{self._watch.min_contact:g} times the sum of their covalent radii"
+            )
+        return None

@@ -72,6 +72,11 @@ class MDResult:
     steps."""
     worst_bond: str | None
     """Which bond that was, and when; None if none became longer in this part."""
+    closest_new_contact: float | None
+    """Smallest distance, at the logged steps, of atoms that were apart in the input, in
+    units of the sum of their covalent radii; None while none are near."""
+    closest_atoms: str | None
+    """Which atoms that were, and when; None if none came closer in this part."""
     atoms: Atoms
     """The last good structure with energy, forces and momenta."""
     files: MDFiles
@@ -179,6 +184,9 @@ def run_md(
             degrees_of_freedom=motion.degrees_of_freedom,
             bond_stride=record.log_stride,
         )
+        if resumed is not None:
+            guard.bonds.largest_stretch = resumed.largest_stretch
+            guard.contacts.closest = resumed.closest_contact
         if problem := guard.problem(first):
             raise UnsupportedSystemError(
                 f"the starting structure is unusable: {problem}"
@@ -189,7 +197,6 @@ def run_md(
             if resumed is None:
                 recorder.write(first)
             else:
-                guard.bonds.largest_stretch = resumed.largest_stretch
                 recorder.go_on(first)
             status, reason = _integrate(motion, guard, recorder, progress)
             recorder.finish(status, reason)
@@ -204,6 +211,8 @@ def run_md(
         **asdict(recorder.statistics()),
         largest_bond_stretch=guard.bonds.largest_stretch,
         worst_bond=guard.bonds.worst,
+        closest_new_contact=guard.contacts.closest,
+        closest_atoms=guard.contacts.worst,
         atoms=frame_from(facts.template, recorder.last),
         files=files,
     )
@@ -262,6 +271,7 @@ def _integrate(
                 if problem := guard.problem(shot):
                     return UNSTABLE, problem
                 recorder.largest_stretch = guard.bonds.largest_stretch
+                recorder.closest_contact = guard.contacts.closest
                 recorder.write(shot)
                 if progress is not None:
                     progress(shot.observables)
@@ -270,7 +280,10 @@ def _integrate(
         return INTERRUPTED, f"{what} after step {recorder.last.observables.step}"
     except UnsupportedSystemError as error:
         # the start was accepted, so it is the run that made it impossible
-        return UNSTABLE, f"after step {recorder.last.observables.step}: {error}"
+        return UNSTABLE, (
+            f"after step {recorder.last.observables.step}: {error}; look at the last "
+            "frames: if they are sane, resume tries again from there"
+        )
     except RuntimeError as error:
         if str(error) != _RATTLE_FAILED:
             raise

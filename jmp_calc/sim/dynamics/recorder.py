@@ -124,7 +124,8 @@ class Recorder:
         self.facts = facts
         self.rows: list[Observables] = []
         self.last: Snapshot
-        self.largest_stretch = 1.0
+        self.largest_stretch = 1.0 if resumed is None else resumed.largest_stretch
+        self.closest_contact = None if resumed is None else resumed.closest_contact
         self._files = files
         self._overwrite = overwrite
         self._resumed = resumed
@@ -229,6 +230,7 @@ class Recorder:
             trajectory_bytes=self._trajectory.n_bytes,
             log_bytes=self._log.n_bytes,
             largest_stretch=self.largest_stretch,
+            closest_contact=self.closest_contact,
             random=shot.random,
             positions=shot.positions,
             momenta=shot.momenta,
@@ -328,6 +330,7 @@ class Recorder:
                 "steps_per_second": steps / self.wall_seconds,
                 **asdict(self.statistics()),
                 "largest_bond_stretch": self.largest_stretch,
+                "closest_new_contact": self.closest_contact,
                 "final_potential_energy_eV": self.last.energy,
             }
         summary["files"] = asdict(self._files)

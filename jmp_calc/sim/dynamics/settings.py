@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from jmp_calc.errors import ArgumentError, did_you_mean
 from jmp_calc.sim.requirements import require
 
@@ -17,6 +19,21 @@ TEMPERATURE_FLOOR_K = 3000.0
 RARE_CHI_SQUARED = 60.0
 """Twice the kinetic energy over k T is beyond this once in 1e12 samples if there are
 three degrees of freedom, and less often if there are fewer."""
+SHORTEST_BOND = 0.5
+"""No bond is as short, in units of the sum of covalent radii. Near it come Cr-Cr in its
+dimer (0.60, 1.68 angstrom), U-O of uranyl (0.67), and N-N (0.77)."""
+
+
+def seed_of_input(seed: int, number: int) -> int:
+    """Return the seed of one of several inputs, so that none repeats another's noise.
+
+    Args:
+        seed: That of all.
+        number: Place of the input; the first, 0, has the seed itself.
+    """
+    if number == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,17 +56,22 @@ class MDSettings:
     steps: int | None = None
     """Time steps in total, those before a resume included; 4000 unless --time-ps."""
     time_ps: float | None = None
-    """Simulated time in total, ps, in place of --steps."""
+    """Simulated time in total, ps, in place of --steps; rounded to whole steps."""
     friction_per_fs: float = 0.01
     """Friction of the Langevin thermostat, 1/fs (nvt only)."""
     thermostat_time_fs: float = 100.0
     """Time constant of the Bussi and Nose-Hoover thermostats, fs."""
     barostat_time_fs: float = 1000.0
     """Time constant of the barostat, fs (npt and nph only)."""
+    fix_rotation: bool = False
+    """Keep an isolated molecule from turning (nve, nvt-bussi, nvt-nhc), and count three
+    degrees of freedom less: these ensembles never change how fast it turns by more than
+    they scale all velocities, so rotation is not at the temperature."""
     hydrogen_mass_amu: float | None = None
     """Mass of hydrogen, amu; what is added is taken from the atom it is bonded to."""
     seed: int = 0
-    """Seed of the initial velocities and of the thermostat, the same for each input."""
+    """Seed of the initial velocities and of the thermostat; of several inputs each but
+    the first gets one of its own, made from it."""
 
     def __post_init__(self) -> None:
         """Check every number and name once."""
@@ -70,6 +92,12 @@ class MDSettings:
             raise ArgumentError(
                 f"both steps ({self.steps}) and time_ps ({self.time_ps:g}) are given; "
                 "give the length of the run in one of them"
+            )
+        if self.time_ps is not None and self.n_steps == 0:
+            raise ArgumentError(
+                f"time_ps {self.time_ps:g} is less than half a time step "
+                f"(timestep_fs {self.timestep_fs:g}), so there would be no step; give "
+                "a longer time or a shorter step"
             )
         if self.ensemble == "nvt" and self.friction_per_fs * self.timestep_fs > 1.0:
             raise ArgumentError(
@@ -156,6 +184,10 @@ class WatchSettings:
     max_bond_stretch: float | None = None
     """Stop as unstable if a bond of the input becomes longer than this factor times its
     length there; 1.5 is usual. By default bonds are watched but may break."""
+    min_contact: float = SHORTEST_BOND
+    """Stop as unstable if two atoms that were apart at the start come closer than this
+    factor times the sum of their covalent radii; no bond is as short as 0.5. For
+    liquids of molecules, where no new bonds are expected, 1.5 tells much earlier."""
     max_force_spread_eV_per_A: float | None = None
     """Stop as unstable if the models of a committee (--committee) spread by more about
     the force on any atom, eV/angstrom: they have left what they know."""
@@ -170,6 +202,7 @@ class WatchSettings:
         require("max_force_spread_eV_per_A", spread, lambda x: x > 0, "above 0")
         require("max_minutes", self.max_minutes, lambda x: x > 0, "above 0")
         require("max_bond_stretch", self.max_bond_stretch, lambda x: x > 1, "above 1")
+        require("min_contact", self.min_contact, lambda x: x >= 0, "0 or more")
 
     def temperature_limit(self, expected_K: float, degrees_of_freedom: int) -> float:
         """Return the temperature above which the run counts as unstable, K.

@@ -33,6 +33,7 @@ def run_attempt(folder: Path, steps: int):
             settings=MDSettings(steps=steps, time_ps=None, temperature_K=300.0, seed=1),
             record=RecordSettings(log_stride=1, trajectory_stride=2),
             watch=WatchSettings(),
+            names=("cu",),
         ),
         allowed=Allowed(direct_forces=False, neighbor_cap=False),
         output=OutputOptions(),

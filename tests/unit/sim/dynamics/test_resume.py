@@ -339,6 +339,34 @@ def test_a_frame_that_was_not_written_at_the_end_comes_with_the_resume(
     assert steps_of(trajectory) == [0, 5, 10, 15, 20]
 
 
+def test_what_a_killed_run_had_not_finished_writing_is_removed(tmp_path):
+    settings = settings_for("nvt", 10)
+    run_md(copper(), settings, out=tmp_path)
+    left = [".md-checkpoint.npz.4711.tmp", ".md-summary.yml.12.tmp"]
+    other = ".mdx-checkpoint.npz.4711.tmp"
+    for name in (*left, other):
+        (tmp_path / name).touch()
+    run_md(copper(), settings_for("nvt", 12), out=tmp_path, resume=True)
+    assert not any((tmp_path / name).exists() for name in left)
+    assert (tmp_path / other).exists()
+
+
+def test_a_checkpoint_of_a_version_with_fewer_fields_and_settings_goes_on(tmp_path):
+    settings = settings_for("nvt", 20)
+    run_md(copper(), settings, out=tmp_path / "whole")
+    run_md(copper(), settings, out=tmp_path / "cut", progress=stop_at(8))
+    path = tmp_path / "cut/md-checkpoint.npz"
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    header = json.loads(str(arrays.pop("header")))
+    del header["closest_contact"]
+    del header["settings"]["fix_rotation"]
+    del header["watch"]["min_contact"]
+    np.savez(path, header=np.array(json.dumps(header)), **arrays)
+    run_md(copper(), settings, out=tmp_path / "cut", resume=True)
+    assert_same_state(tmp_path / "whole", tmp_path / "cut")
+
+
 def test_two_runs_do_not_write_the_same_files(tmp_path):
     settings = settings_for("nvt", 10)
     run_md(copper(), settings, out=tmp_path)
