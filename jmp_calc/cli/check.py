@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,6 +35,10 @@ from jmp_calc.sim.output import check_new, save_summary, save_text, versions, wr
 
 REPORTS = (".yml", ".yaml", ".json")
 """Endings of reports."""
+ENOUGH_TO_TELL = 10
+"""Evaluations after which it is told how long it will take."""
+LONG_SECONDS = 120.0
+"""What is told."""
 BEYOND_A = 0.5
 """How far beyond the longest cutoff atoms are pulled, angstrom."""
 
@@ -273,12 +278,19 @@ def _test(subject: Subject, settings: CheckSettings) -> Table:
 
     if subject.refusal is not None:
         return {"elements": [failed("covered", subject.refusal)]}
-    names = settings.names
-    with tqdm(total=len(names), unit="test", disable=None, leave=False) as bar:
+    began = time.monotonic()
+    is_told = False
+    with tqdm(unit="structure", disable=None, leave=False) as bar:
 
-        def show(name: str) -> None:
-            bar.set_postfix_str(name)
-            bar.update(names.index(name) - bar.n)
+        def show(name: str, n_evaluated: int, expected: int) -> None:
+            nonlocal is_told
+            bar.total = expected
+            bar.set_postfix_str(name, refresh=False)
+            bar.update(n_evaluated - bar.n)
+            if n_evaluated >= ENOUGH_TO_TELL and not is_told:
+                is_told = True
+                seconds = (time.monotonic() - began) / n_evaluated * expected
+                _print_duration(seconds, expected, is_quick=settings.quick)
 
         return run_check(
             subject.atoms,
@@ -287,6 +299,19 @@ def _test(subject: Subject, settings: CheckSettings) -> Table:
             reach_A=subject.reach_A,
             progress=show,
         ).measurements
+
+
+def _print_duration(seconds: float, expected: int, *, is_quick: bool) -> None:
+    """Tell those who will wait for long; without a terminal there is no bar."""
+    if seconds < LONG_SECONDS:
+        return
+    less = "" if is_quick else "--quick, "
+    print_facts(
+        {
+            "time": f"about {seconds / 60:.0f} min for {expected} evaluations; {less}a "
+            "smaller structure and --only are faster"
+        }
+    )
 
 
 def _failures(table: Table) -> list[str]:

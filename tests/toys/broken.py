@@ -57,10 +57,25 @@ def scaled(results: Results, atoms: Atoms) -> None:
     results["forces"] *= 1.01
 
 
+def against(results: Results, atoms: Atoms) -> None:
+    """The gradient itself: atoms are driven uphill."""
+    results["forces"] *= -1
+
+
 def wrong_sign(results: Results, atoms: Atoms) -> None:
     """Stress counted as pressure."""
     if "stress" in results:
         results["stress"] *= -1
+
+
+def half_stressed(results: Results, atoms: Atoms) -> None:
+    """A term of pairs in energy and forces that the stress forgets."""
+    first, second, vectors, distances = neighbor_list("ijDd", atoms, 4.0)
+    fade = 1 - (distances / 4.0) ** 2
+    results["energy"] += 0.02 * float((fade**3).sum())
+    push = 0.02 * (6 * fade**2 / 16.0)[:, None] * vectors
+    np.add.at(results["forces"], first, -push)
+    np.add.at(results["forces"], second, push)
 
 
 def directional(results: Results, atoms: Atoms) -> None:
@@ -99,6 +114,12 @@ def noisy(results: Results, atoms: Atoms) -> None:
     """Energy and forces with few digits."""
     results["energy"] = round(results["energy"], 4)
     results["forces"] = results["forces"].round(3)
+
+
+def single(results: Results, atoms: Atoms) -> None:
+    """Total energies of all electrons in single precision; differences are lost."""
+    results["energy"] = float(np.float32(results["energy"] - 4214.0))
+    results["forces"] = results["forces"].astype(np.float32)
 
 
 def torn(results: Results, atoms: Atoms) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from ase import Atoms
 
 from jmp_calc.errors import JMPError
+from jmp_calc.sim.check.cost import expected_evaluations
 from jmp_calc.sim.check.derivatives import (
     check_curl,
     check_forces,
@@ -97,7 +98,7 @@ def run_check(
     *,
     calculator: Any,
     reach_A: float | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> CheckResult:
     """Test a calculator on one structure.
 
@@ -109,13 +110,21 @@ def run_check(
         settings: What to do.
         calculator: Any ASE calculator, in double precision where it can.
         reach_A: Beyond the cutoff of the calculator, angstrom; None: not known.
-        progress: Called with the name of each test before it is done.
+        progress: Called before each test and while it goes on with its name, the number
+            of structures computed so far, and about how many there will be in all.
     """
-    probe = Probe(atoms, calculator, settings, reach_A)
-    found: dict[str, list[Measurement]] = {}
-    for name in settings.names:
+    name, expected = settings.names[0], 0
+
+    def tell(n_evaluated: int) -> None:
         if progress is not None:
-            progress(name)
+            progress(name, n_evaluated, max(expected, n_evaluated))
+
+    probe = Probe(atoms, calculator, settings, reach_A, tell)
+    found: dict[str, list[Measurement]] = {}
+    for number, name in enumerate(settings.names):
+        to_do = settings.names[number:]
+        expected = probe.n_evaluated + expected_evaluations(probe, to_do)
+        tell(probe.n_evaluated)
         found[name] = _tried(TESTS[name], probe)
         if name == "elements" and found[name][0].status == FAIL:
             break

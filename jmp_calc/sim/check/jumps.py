@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 
 FINER, MARGIN = 8, 4
 """How much finer the grid around a candidate is, and how many points it goes beyond."""
+FINE_POINTS = 2 * (FINER + MARGIN) + 1
+"""Points of that grid."""
 DEPTH = 17
 """Bisections: from 0.005 angstrom to 4e-8, where smooth forces change by 4e-6 eV/Å."""
 WINDOW = 8

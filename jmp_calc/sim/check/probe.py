@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from jmp_calc.sim.evaluation import REFUSALS, Results, evaluate_in_chunks
 NOISE_SCALES = ((1e-5, 3), (3e-3, 6))
 """Distance of the points at which noise is measured, angstrom, and which difference is
 taken of them: that of a smooth energy is then below 1e-10 eV."""
-NOISE_POINTS = 28
+NOISE_POINTS = 16
+CHUNK_ATOMS = 512
+"""Atoms that a calculator gets at a time, so that progress can be seen."""
 STEEPNESS = 1000.0
 """Third derivative of the energy of a stiff bond, eV/angstrom^3."""
 SHORTEST_STEP_A, LONGEST_STEP_A = 1e-4, 1e-2
@@ -33,6 +35,7 @@ class Probe:
         calculator: Any ASE calculator.
         settings: Of the check.
         reach_A: Beyond the cutoff of the calculator, angstrom; None: not known.
+        progress: Called with the number of structures computed so far.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Probe:
         calculator: Any,
         settings: CheckSettings,
         reach_A: float | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> None:
         self.given: Atoms = atoms.copy()
         """The structure as it came, without constraints and momenta."""
@@ -48,6 +52,9 @@ class Probe:
         self.given.arrays.pop("momenta", None)
         self.calculator = calculator
         self.settings = settings
+        self.n_evaluated = 0
+        """Structures computed so far."""
+        self._progress = progress
         self.reach_A = settings.reach_A or reach_A or DEFAULT_REACH_A
         self.shaken: Atoms = self.given.copy()
         """The same without its symmetry."""
@@ -75,7 +82,24 @@ class Probe:
         Raises:
             UnsupportedSystemError: If a result is not finite.
         """
-        return list(evaluate_in_chunks(self.calculator, systems, properties))
+        found = []
+        chunk = max(1, CHUNK_ATOMS // len(self.given))
+        for results in evaluate_in_chunks(
+            self.calculator, systems, properties, chunk=min(chunk, 64)
+        ):
+            found.append(results)
+            self.count(1)
+        return found
+
+    def count(self, number: int) -> None:
+        """Tell how many structures more have been computed.
+
+        Args:
+            number: How many.
+        """
+        self.n_evaluated += number
+        if self._progress is not None:
+            self._progress(self.n_evaluated)
 
     def curve(
         self, systems: Sequence[Atoms]
@@ -121,6 +145,11 @@ class Probe:
             found.append([_scatter(x, order) for x in self.curve(systems)])
         energy, force = np.max(found, axis=0)
         return float(energy), float(force)
+
+    @property
+    def knows_noise(self) -> bool:
+        """Whether the noise has been measured."""
+        return "noise" in self.__dict__
 
     @property
     def step(self) -> float:

@@ -47,8 +47,8 @@ class CheckSettings:
     temperature_K: float = 300.0
     """Temperature at the start of the dynamics, K."""
     timestep_fs: float | None = None
-    """Time step of the dynamics, fs; by default half of what is usual for the lightest
-    element, 0.5 for hydrogen."""
+    """Time step of the dynamics, fs; by default a quarter of what is usual for the
+    lightest element, 0.25 for hydrogen."""
     nve_steps: int | None = None
     """Steps of the dynamics; 1000 by default, 100 with --quick."""
     seed: int = 0

@@ -53,19 +53,28 @@ def check_cutoff(probe: Probe) -> list[Measurement]:
     if len(probe.given) < 2 and not probe.given.pbc.all():
         return [not_applicable("energy jump", "one atom only")]
     if probe.given.pbc.all():
-        lengths = probe.shaken.cell.lengths()
-        step = probe.settings.scan_step / 4 / float(max(lengths.max(), probe.reach_A))
-        grid = np.arange(SHORTEST, LONGEST, step)
         return _jumps(
             probe,
             _stretching(probe.shaken),
-            grid,
+            cutoff_grid(probe),
             "lengths times {:.4f}",
             has_stress=probe.has_stress,
         )
-    grid = np.arange(0.0, probe.reach_A, probe.settings.scan_step)
     path, who = _leaving(probe.shaken)
-    return _jumps(probe, path, grid, f"{who} pulled by {{:.3f}} Å")
+    return _jumps(probe, path, cutoff_grid(probe), f"{who} pulled by {{:.3f}} Å")
+
+
+def cutoff_grid(probe: Probe) -> Float[np.ndarray, " points"]:
+    """Return factors of all lengths for a crystal, else distances, angstrom.
+
+    Args:
+        probe: The system.
+    """
+    step = probe.settings.scan_step
+    if not probe.given.pbc.all():
+        return np.arange(0.0, probe.reach_A, step)
+    longest = float(max(probe.shaken.cell.lengths().max(), probe.reach_A))
+    return np.arange(SHORTEST, LONGEST, step / 4 / longest)
 
 
 def check_ranks(probe: Probe) -> list[Measurement]:
@@ -77,16 +86,23 @@ def check_ranks(probe: Probe) -> list[Measurement]:
     if len(probe.given) < 3 and not probe.given.pbc.any():
         return [not_applicable("energy jump", "too few neighbours")]
     atom, direction = _free_way(probe)
-    step = probe.settings.scan_step / 4
 
     def path(x: float) -> Atoms:
         system: Atoms = probe.shaken.copy()
         system.positions[atom] += x * direction
         return system
 
-    grid = np.arange(-RANK_MOVE_A, RANK_MOVE_A, step)
     who = f"{probe.given.symbols[atom]}{atom}"
-    return _jumps(probe, path, grid, f"{who} moved by {{:.3f}} Å")
+    return _jumps(probe, path, ranks_grid(probe), f"{who} moved by {{:.3f}} Å")
+
+
+def ranks_grid(probe: Probe) -> Float[np.ndarray, " points"]:
+    """Return by how much the atom is moved, angstrom.
+
+    Args:
+        probe: The system.
+    """
+    return np.arange(-RANK_MOVE_A, RANK_MOVE_A, probe.settings.scan_step / 4)
 
 
 def check_collinear(probe: Probe) -> list[Measurement]:
