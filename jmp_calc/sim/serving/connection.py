@@ -138,6 +138,7 @@ class Connection:
         data = bytearray()
         while len(data) < n:
             with self._failures():
+                self._hurry()
                 part = self._socket.recv(n - len(data))
             if not part and may_close and not data:
                 return None
@@ -148,6 +149,14 @@ class Connection:
                 )
             data += part
         return bytes(data)
+
+    def _hurry(self) -> None:
+        """Have what comes acknowledged at once; others wait for that before they go on.
+
+        Linux forgets about it, so that it is said again and again.
+        """
+        if self._socket.family != socket.AF_UNIX and hasattr(socket, "TCP_QUICKACK"):
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _send(self, data: bytes) -> None:
         with self._failures():

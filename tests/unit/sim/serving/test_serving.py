@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 
 import numpy as np
 import pytest
@@ -352,3 +353,18 @@ def test_a_machine_that_does_not_exist_is_told_at_once():
 def test_bad_settings_are_told(settings, message):
     with pytest.raises(ArgumentError, match=message):
         ServeSettings(**settings)
+
+
+def test_forces_come_in_one_piece_without_waiting_for_acknowledgements(tmp_path):
+    def script(protocol):
+        send_structure(protocol, crystal().positions, crystal().cell.array)
+        protocol.sendmsg("GETFORCE")
+        return len(protocol.socket.recv(4096))
+
+    n_bytes, _ = served(crystal(), script, tmp_path)
+    assert n_bytes == 12 + 8 + 4 + 8 * 3 * 4 + 8 * 9 + 4 + 1
+    with Asking(lambda protocol: None) as other:
+        settings = ServeSettings(port=other.port)
+        with connection.Connection(settings) as found:
+            tcp = found._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert tcp
