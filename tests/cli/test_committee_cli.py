@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from ase.build import molecule
@@ -53,6 +54,30 @@ def test_a_run_stops_where_the_models_part(parting, slab, capsys):
     summary = yaml.safe_load(Path("here/slab-summary.yml").read_text())
     assert summary["status"] == "unstable"
     assert read("here/slab-traj.traj").info["step"] == summary["results"]["steps"]
+
+
+class LostEMT(EMT):
+    """EMT that does not know a force after some calls."""
+
+    n_calls = 0
+
+    def calculate(self, *args):
+        super().calculate(*args)
+        self.n_calls += 1
+        if self.n_calls > 5:
+            self.results["forces"][0, 0] = np.nan
+
+
+def test_a_spread_that_is_no_number_stops_a_run_too(parting, slab, monkeypatch, capsys):
+    def build(options):
+        return Committee([EMT(), LostEMT()])
+
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", build)
+    words = (slab, "--max-force-spread", 50, "--steps", 20, "--out", "here")
+    assert run(*words) == 4
+    assert "spread by nan eV/A" in capsys.readouterr().err
+    # what is left is from before
+    assert np.isfinite(read("here/slab-final.xyz").positions).all()
 
 
 def test_a_run_below_the_threshold_completes(parting, slab):

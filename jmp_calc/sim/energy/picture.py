@@ -14,7 +14,7 @@ from jmp_calc.pictures import GRAY, color, new_figure, save_figure, tidy
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_BINS = 24
+_MOST_BINS = 24
 
 
 def plot_energies(table: Path, picture: Path, *, title: str) -> None:
@@ -46,20 +46,26 @@ def plot_energies(table: Path, picture: Path, *, title: str) -> None:
     errors = columns["forces_rmse_eV_per_A"]
     forces = columns["max_force_eV_per_A"]
     if np.isfinite(errors).any():
-        right.hist(errors[np.isfinite(errors)], bins=_BINS, color=color(0))
-        right.set_xlabel("RMS error of the forces (eV/Å)")
-        right.set_ylabel("structures")
+        _draw_counts(right, errors, "RMS error of the forces (eV/Å)")
     elif np.isfinite(forces).any():
         right.plot(forces, ".", ms=3, c=color(0))
         right.set_xlabel("structure")
         right.set_ylabel("largest force (eV/Å)")
     else:
-        right.hist(energy[np.isfinite(energy)], bins=_BINS, color=color(0))
-        right.set_xlabel("energy (eV/atom)")
-        right.set_ylabel("structures")
+        _draw_counts(right, energy, "energy (eV/atom)")
     for axes in (left, right):
+        axes.locator_params(axis="x", nbins=6)
         tidy(axes)
     save_figure(figure, picture)
+
+
+def _draw_counts(axes: Axes, values: Float[np.ndarray, " systems"], label: str) -> None:
+    known = values[np.isfinite(values)]
+    bins = min(_MOST_BINS, 4 + known.size // 5)
+    axes.hist(known, bins=bins, color=color(0))
+    axes.set_xlabel(label)
+    axes.set_ylabel("structures")
+    axes.yaxis.get_major_locator().set_params(integer=True)
 
 
 def _draw_parity(
@@ -74,7 +80,7 @@ def _draw_parity(
     axes.axline((x[0], x[0]), slope=1, c=GRAY, lw=1)
     axes.plot(x, y - shift, ".", ms=4, c=color(0))
     axes.set_xlabel("reference energy (eV/atom)")
-    axes.set_ylabel(f"energy {-shift:+.4g} (eV/atom)" if shift else "energy (eV/atom)")
+    axes.set_ylabel(f"energy, shifted by {-shift:+.4g} (eV/atom)")
     axes.ticklabel_format(useOffset=False)
     axes.tick_params(axis="x", labelrotation=30)
 
