@@ -12,10 +12,10 @@ import click
 from tqdm import tqdm
 
 from jmp_calc.cli import EXIT_DONE, WORDS
+from jmp_calc.cli.folder import result_folder
 from jmp_calc.cli.job import (
     one_line_warnings,
     print_facts,
-    result_folder,
     terminated_like_ctrl_c,
 )
 from jmp_calc.cli.options import HintingCommand, OutputOptions, settings_options

@@ -19,7 +19,7 @@ from jmp_calc.cli.job import (
 )
 from jmp_calc.cli.options import ModelOptions, OutputOptions
 from jmp_calc.cli.structures import Structure
-from jmp_calc.errors import JMPError
+from jmp_calc.errors import DataError, JMPError
 from jmp_calc.pictures import require_matplotlib
 
 
@@ -34,7 +34,8 @@ def each_structure(
 
     Raises:
         JMPError: If there is one structure only and it cannot be done; of several the
-            error becomes a line, and the others are done.
+            error becomes a line, and the others are done, unless nothing can be
+            written.
     """
     if len(structures) == 1:
         return work(structures[0])
@@ -42,6 +43,9 @@ def each_structure(
     for structure in structures:
         try:
             codes.append(work(structure))
+        except DataError:
+            # what cannot be written for one cannot be for the others
+            raise
         except JMPError as error:
             text = " ".join(str(error).split())
             print(f"jmp-md: {structure.name}: error: {text}", file=sys.stderr)

@@ -157,13 +157,11 @@ def energy(
                 title=f"{stem}: {describe_model(job.about)}",
             )
         _print_end(result, output, job, stem)
-        return job.ended(_exit_code(result))
-
-
-def _exit_code(result: EnergyResult) -> int:
-    if result.status == INTERRUPTED:
-        return EXIT_INTERRUPTED
-    return EXIT_USAGE if result.n_failed else EXIT_DONE
+        if result.status == INTERRUPTED:
+            return job.ended(EXIT_INTERRUPTED)
+        # those that were refused would be refused again
+        job.ended(EXIT_DONE)
+        return EXIT_USAGE if result.n_failed else EXIT_DONE
 
 
 def _structures(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import shlex
 import signal
 import sys
@@ -17,12 +16,12 @@ import click
 from ase import Atoms
 
 from jmp_calc.cli import WORDS
+from jmp_calc.cli.folder import result_folder
 from jmp_calc.cli.options import ModelOptions, OutputOptions
-from jmp_calc.cli.resume import KeptWork, check_output, kept_calculator, kept_work
+from jmp_calc.cli.resume import KeptWork, check_output, identity_of, kept_work
 from jmp_calc.cli.structures import Structure
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.files import file_hash
-from jmp_calc.sim.output import writing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,15 +192,17 @@ def open_job(
         }
         with (
             result_folder(output.out, name) as folder,
-            kept_work(files(folder), output, structures, folder) as kept,
+            kept_work(
+                files(folder), output, structures, folder, identity_of(model, about)
+            ) as kept,
         ):
             yield Job(
-                calculator=kept_calculator(calculator, kept, model, about),
+                calculator=kept.calculator(calculator) if kept else calculator,
                 options=model,
                 about=about,
                 folder=folder,
                 provenance=provenance,
-                overwrite=output.overwrite or (kept is not None and kept.is_resumed),
+                overwrite=output.overwrite or bool(kept and kept.is_resumed),
                 kept=kept,
             )
 
@@ -293,33 +294,6 @@ def describe_inputs(structures: Sequence[Structure]) -> dict[str, Any]:
         "command": shlex.join(["jmp-md", *words]),
         "working_folder": Path.cwd(),
     }
-
-
-@contextlib.contextmanager
-def result_folder(out: Path | None, name: str) -> Iterator[Path]:
-    """Give the folder of the results; without ``out`` make one that nobody else has.
-
-    Args:
-        out: Folder that the user chose, or None.
-        name: What a new folder under ``runs`` is called; a number is added.
-    """
-    if out is not None:
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-        yield out
-        return
-    for number in itertools.count(1):
-        folder = Path("runs") / f"{name}-{number}"
-        with writing(folder), contextlib.suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            break
-    try:
-        yield folder
-    finally:
-        # work that never started leaves nothing, so that its number is free again
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-            folder.parent.rmdir()
 
 
 @contextlib.contextmanager

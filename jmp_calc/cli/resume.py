@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from jmp_calc.cli.structures import Structure
 from jmp_calc.errors import ArgumentError
 from jmp_calc.files import file_hash
 from jmp_calc.sim.kept import Kept
-from jmp_calc.sim.kept_file import KeptFile, begun_files
+from jmp_calc.sim.kept_file import Beginning, KeptFile, beginnings
 from jmp_calc.sim.output import PACKAGES, check_new, writing
 from jmp_calc.versions import installed_versions
 
@@ -31,17 +32,27 @@ class KeptWork:
 
     Args:
         file: Where it is kept.
-        files: What the call makes.
-        begun: Names of what earlier calls were to make that did not finish.
+        now: What the call sets out to do.
+        before: What calls did that it goes on with.
     """
 
-    def __init__(self, file: KeptFile, files: Iterable[Path], begun: Set[str]) -> None:
+    def __init__(
+        self, file: KeptFile, now: Beginning, before: Sequence[Beginning]
+    ) -> None:
         self.file = file
         self.is_done = False
-        self.is_resumed = bool(begun)
-        names = {path.name for path in files}
-        self._is_all = names >= begun
-        file.begin(names)
+        self.is_resumed = bool(before)
+        self._identity = now.identity
+        self._is_all = set(now.files) >= _files(before)
+        file.begin(now)
+
+    def calculator(self, calculator: Any) -> Kept:
+        """Return a calculator that remembers.
+
+        Args:
+            calculator: The one that computes.
+        """
+        return Kept(calculator, self.file, self._identity)
 
     def end(self, code: int) -> None:
         """Take note of how the work ended.
@@ -88,15 +99,16 @@ def check_output(
         if is_resumed:
             raise ArgumentError("--resume needs the --out of the work that is to go on")
         return
-    begun: set[str] = set()
+    begun: frozenset[str] = frozenset()
     if isinstance(output, ResumableOptions):
         path = kept_path(output.out, structures)
         if path.exists() and is_resumed:
-            begun = begun_files(path)
+            begun = _files(beginnings(path))
         elif path.exists() and not output.overwrite:
             raise ArgumentError(
-                f"{path} is what work has left that did not finish, or is not done "
-                "yet; go on with it by --resume, or begin anew with --overwrite"
+                f"{path} holds what earlier work has computed that did not end well, "
+                "or is not done yet; go on with it by --resume, or begin anew with "
+                "--overwrite"
             )
     try:
         check_new(
@@ -115,6 +127,7 @@ def kept_work(
     output: OutputOptions,
     structures: Sequence[Structure],
     folder: Path,
+    identity: Mapping[str, Any],
 ) -> Iterator[KeptWork | None]:
     """Keep what is computed in the block until the work is done.
 
@@ -125,6 +138,7 @@ def kept_work(
         output: Whether to go on with what is there.
         structures: The input.
         folder: Of the results; exists.
+        identity: What computes, from :func:`identity_of`.
 
     Raises:
         ArgumentError: If another process does this work in this folder.
@@ -134,13 +148,15 @@ def kept_work(
         yield None
         return
     path = kept_path(folder, structures)
+    now = Beginning(files=sorted(p.name for p in files), identity=dict(identity))
     with _alone(path):
         is_known = output.resume and path.exists()
-        begun = begun_files(path) if is_known else frozenset()
+        before = beginnings(path) if is_known else []
         file = KeptFile(path, is_new=not is_known)
         if file.n_systems:
             _tell("resumed", f"{file.n_systems} evaluations are known from {path}")
-        work = KeptWork(file, files, begun)
+        _warn_of_changes(before, now)
+        work = KeptWork(file, now, before)
         try:
             yield work
         finally:
@@ -155,27 +171,13 @@ def kept_work(
                 )
 
 
-def kept_calculator(
-    calculator: Any,
-    work: KeptWork | None,
-    options: ModelOptions,
-    about: Mapping[str, Any],
-) -> Any:
-    """Return a calculator that remembers, or the same one if nothing is to be kept.
+def identity_of(options: ModelOptions, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what results depend on besides the structures, as plain data.
 
     Args:
-        calculator: What the options ask for.
-        work: Where to keep.
-        options: How it was asked for.
+        options: What computes, as asked for.
         about: What it says about itself.
     """
-    if work is None:
-        return calculator
-    return Kept(calculator, work.file, _identity(options, about))
-
-
-def _identity(options: ModelOptions, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what results depend on besides the structures, as plain data."""
     packages = [*PACKAGES, "dftd3", "tblite"]
     found: dict[str, Any] = {
         "weights": about["weights_sha256"],
@@ -194,6 +196,27 @@ def _identity(options: ModelOptions, about: Mapping[str, Any]) -> dict[str, Any]
         found["source"] = None if source is None else file_hash(Path(source))
         packages.append(module.partition(".")[0])
     return {**found, "versions": installed_versions(packages)}
+
+
+def _files(calls: Iterable[Beginning]) -> frozenset[str]:
+    return frozenset(name for call in calls for name in call.files)
+
+
+def _warn_of_changes(before: Sequence[Beginning], now: Beginning) -> None:
+    """Tell that nothing is known of what now computes, which may not be meant."""
+    if not before or any(call.identity == now.identity for call in before):
+        return
+    earlier = before[-1].identity
+    changes = [
+        f"{name} was {earlier.get(name)} and is {value}"
+        for name, value in now.identity.items()
+        if value != earlier.get(name)
+    ]
+    warnings.warn(
+        f"what computes has changed ({'; '.join(changes)}), so that nothing known from "
+        "before is used",
+        stacklevel=2,
+    )
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,8 +22,8 @@ _MAGIC = b"JMPKEPT1"
 _HEAD = struct.Struct("<32sIQI")
 """Key, structures, bytes that follow, checksum of all that."""
 _LENGTH = struct.Struct("<I")
-_NAMES = bytes(32)
-"""Key of records that hold names of files instead of results."""
+_BEGUN = bytes(32)
+"""Key of records that tell who began, instead of results."""
 _ARRAY = "array"
 
 
@@ -45,6 +45,16 @@ class _Record:
     def holds(self, body: bytes) -> bool:
         """Whether it is whole."""
         return _checksum(self.key, self.n_systems, body) == self.checksum
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beginning:
+    """What a call set out to do."""
+
+    files: list[str]
+    """Names of what it makes."""
+    identity: dict[str, Any]
+    """What computes; plain data."""
 
 
 class KeptFile:
@@ -70,7 +80,7 @@ class KeptFile:
         self._end = 0
         self._append(_MAGIC)
         self._end = before[-1].end if before else self._end
-        self._places = {one.key: one for one in before if one.key != _NAMES}
+        self._places = {one.key: one for one in before if one.key != _BEGUN}
 
     @property
     def n_systems(self) -> int:
@@ -108,16 +118,16 @@ class KeptFile:
         self._places[key] = self._add(key, len(results), body)
         return _unpacked(body)
 
-    def begin(self, names: Iterable[str]) -> None:
-        """Append the names of files that are about to be made.
+    def begin(self, beginning: Beginning) -> None:
+        """Append who begins to keep results.
 
         Args:
-            names: Without folder.
+            beginning: What the work is.
 
         Raises:
-            DataError: If they cannot be written.
+            DataError: If it cannot be written.
         """
-        self._add(_NAMES, 0, json.dumps(sorted(names)).encode())
+        self._add(_BEGUN, 0, json.dumps(asdict(beginning)).encode())
 
     def close(self) -> None:
         """Drop a record that was cut off, and close."""
@@ -139,21 +149,21 @@ class KeptFile:
         self._end += len(data)
 
 
-def begun_files(path: Path) -> set[str]:
-    """Return the names of all files that work was to make which did not finish.
+def beginnings(path: Path) -> list[Beginning]:
+    """Return what the calls set out to do whose results are in a file.
 
     Args:
-        path: File of its results.
+        path: The file.
 
     Raises:
         DataError: If it cannot be read.
     """
-    names: set[str] = set()
+    found = []
     with path.open("rb") as file:
         for record in _records(file, path):
-            if record.key == _NAMES and record.holds(body := file.read(record.length)):
-                names.update(json.loads(body))
-    return names
+            if record.key == _BEGUN and record.holds(body := file.read(record.length)):
+                found.append(Beginning(**json.loads(body)))
+    return found
 
 
 def _whole_records(path: Path) -> Iterator[_Record]:

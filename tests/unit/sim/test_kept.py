@@ -16,7 +16,7 @@ from ase.calculators.emt import EMT
 from jmp_calc.errors import DataError, UnsupportedSystemError
 from jmp_calc.sim.evaluation import evaluate_each
 from jmp_calc.sim.kept import Kept
-from jmp_calc.sim.kept_file import KeptFile, begun_files
+from jmp_calc.sim.kept_file import Beginning, KeptFile, beginnings
 from toys import stoppable
 
 KEYS = [bytes([n]) * 32 for n in (1, 2, 3)]
@@ -52,6 +52,7 @@ def _plain(results):
     ]
 
 
+BEGINNING = Beginning(files=["x.csv"], identity={"dtype": "float32"})
 OPENED: list[KeptFile] = []
 
 
@@ -75,7 +76,7 @@ def opened(path, *, is_new: bool) -> KeptFile:
 
 def filled(path) -> KeptFile:
     file = opened(path, is_new=True)
-    file.begin(["x.csv"])
+    file.begin(BEGINNING)
     for key in KEYS:
         file.add(key, RESULTS)
     return file
@@ -90,7 +91,7 @@ def test_results_come_back_as_they_were_given_to_the_last_bit(path):
     assert again.find(bytes(32)) is None
     assert again.n_systems == 6
     assert again.find(KEYS[0])[0]["forces"].flags.writeable
-    assert begun_files(path) == {"x.csv"}
+    assert beginnings(path) == [BEGINNING]
 
 
 def test_wherever_the_file_was_cut_off_what_is_whole_is_known_and_it_goes_on(path):
