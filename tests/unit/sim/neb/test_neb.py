@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from jmp_calc.sim.neb.calculation import run_neb
 from jmp_calc.sim.neb.settings import NebSettings
 from jmp_calc.sim.scan.calculation import run_scan
 from jmp_calc.sim.scan.settings import ScanSettings
+from jmp_calc.sim.side_by_side import relax_together
 
 # of the slope of the double well: first well, saddle, second well
 ROOTS = np.sort(np.roots([4 * 0.6, 0, -4 * 0.6, 0.1]).real)
@@ -249,6 +251,70 @@ def test_odd_paths_are_told(tmp_path):
     wide[1].positions[0, 0] = 1.8
     result = neb(wide, DoubleWell(), tmp_path / "2", images=15, steps=1)
     assert any("there is a valley on the path" in note for note in result.notes)
+
+
+class Bow(Calculator):
+    """Energy 0.6 (x^2 - 1)^2 + 2 (y + x^2)^2 + 2 z^2: the valley is a parabola."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=("energy",), changes=all_changes):
+        super().calculate(atoms, properties, changes)
+        x, y, z = self.atoms.positions[0]
+        off = y + x**2
+        energy = 0.6 * (x**2 - 1) ** 2 + 2 * off**2 + 2 * z**2
+        slope = [2.4 * x * (x**2 - 1) + 8 * off * x, 4 * off, 4 * z]
+        self.results = {"energy": energy, "forces": -np.array([slope])}
+
+
+def bow_path(out, **settings):
+    ends = two_wells()
+    for x, end in zip((-1, 1), ends, strict=True):
+        end.positions[0] = [x, -1, 0]
+    result = neb(ends, Bow(), out, interpolation="linear", **settings)
+    places = np.array([image.positions[0] for image in result.path])
+    return result, np.linalg.norm(np.diff(places, axis=0), axis=1)
+
+
+@pytest.mark.parametrize("climb", [True, False])
+def test_springs_keep_the_images_equally_far_apart_on_a_curve(climb, tmp_path):
+    settings = {"images": 7 if climb else 6, "skip_climb": not climb}
+    result, gaps = bow_path(
+        tmp_path, spring_eV_per_A2=5.0, fmax_eV_per_A=0.005, **settings
+    )
+    assert result.is_converged
+    # a difference of gaps times the stiffness is a force of the band
+    assert np.ptp(gaps) < 3 * 0.005 / 5.0
+    assert result.barrier == pytest.approx(0.6 if climb else 0.546, abs=2e-3)
+
+
+def test_the_band_settles_before_an_image_climbs(tmp_path):
+    result, _ = bow_path(tmp_path, climb_from_eV_per_A=0.2)
+    before = [step for step in result.steps if not step.is_climbing]
+    assert [step.is_climbing for step in result.steps] == sorted(
+        step.is_climbing for step in result.steps
+    )
+    assert before[0].max_force_eV_per_A > 1.0
+    assert before[-1].max_force_eV_per_A <= 0.2 < before[-2].max_force_eV_per_A
+    assert result.steps[-1].is_climbing
+
+
+def test_both_stages_share_the_steps(tmp_path):
+    result, _ = bow_path(tmp_path, steps=25, fmax_eV_per_A=1e-6)
+    assert result.steps[-1].is_climbing
+    assert result.steps[-1].step == 25
+    assert result.reason == "25 steps were not enough"
+
+
+def test_end_points_that_do_not_converge_are_told(tmp_path, monkeypatch):
+    def relaxed(*arguments, **named):
+        ends = relax_together(*arguments, **named)
+        return [ends[0], replace(ends[1], is_converged=False)]
+
+    monkeypatch.setattr("jmp_calc.sim.neb.calculation.relax_together", relaxed)
+    result = neb(two_wells(), DoubleWell(), tmp_path, relax_ends=True)
+    assert not result.is_converged
+    assert result.reason == "the end points did not converge"
 
 
 class Slope(Calculator):
