@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -193,7 +192,8 @@ def identity_of(options: ModelOptions, about: Mapping[str, Any]) -> dict[str, An
         # somebody's own function: as much of it as can be seen
         module = options.calculator.partition(":")[0]
         source = getattr(sys.modules.get(module), "__file__", None)
-        found["source"] = None if source is None else file_hash(Path(source))
+        if source is not None:
+            found["source"] = file_hash(Path(source))
         packages.append(module.partition(".")[0])
     return {**found, "versions": installed_versions(packages)}
 
@@ -212,10 +212,10 @@ def _warn_of_changes(before: Sequence[Beginning], now: Beginning) -> None:
         for name, value in now.identity.items()
         if value != earlier.get(name)
     ]
-    warnings.warn(
-        f"what computes has changed ({'; '.join(changes)}), so that nothing known from "
-        "before is used",
-        stacklevel=2,
+    print(
+        f"jmp-md: warning: what computes has changed ({'; '.join(changes)}), so that "
+        "nothing known from before is used",
+        file=sys.stderr,
     )
 
 

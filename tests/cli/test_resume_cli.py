@@ -45,7 +45,11 @@ def n_computed(*words: str, code: int = 0) -> int:
 
 
 def error_line(capsys) -> str:
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    return error_line_of(capsys.readouterr().err)
+
+
+def error_line_of(text: str) -> str:
+    (line,) = text.strip().splitlines()
     return line
 
 
@@ -139,6 +143,25 @@ def test_another_calculator_or_a_changed_one_computes_all_again(monkeypatch):
         assert n_computed(*words) == n_all
 
 
+def test_that_what_computes_has_changed_is_told(capsys):
+    interrupted(4, *EOS)
+    capsys.readouterr()
+    assert n_computed(*EOS, "--calculator", "emt", "--resume") == 0
+    line = error_line(capsys)
+    assert line == (
+        "jmp-md: warning: what computes has changed (calculator was "
+        "toys.stoppable:one_by_one and is emt), so that nothing known from before is "
+        "used"
+    )
+
+
+def test_energies_that_were_refused_leave_nothing(capsys):
+    write("odd.xyz", [bulk("Cu"), bulk("Fe")])
+    assert n_computed("energy", "odd.xyz", "--out", "here", *EMT, code=2) == 1
+    assert not list(Path("here").glob("*.part"))
+    assert "kept" not in capsys.readouterr().out
+
+
 def test_one_process_at_a_time_does_the_work(capsys):
     interrupted(4, *EOS)
     capsys.readouterr()
@@ -165,17 +188,21 @@ def test_a_folder_that_cannot_be_written_is_told(capsys):
 
 
 def test_a_full_disk_ends_the_work_and_more_space_lets_it_go_on(capsys):
+    words = ("eos", "cu.xyz", "al.xyz", *EOS[2:])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
     try:
-        n_done = n_computed(*EOS, code=2)
+        n_done = n_computed(*words, code=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     told = capsys.readouterr()
-    assert f"cannot write {KEPT}: File too large; free space there" in told.err
+    # once, not for each structure
+    assert error_line_of(told.err).startswith(
+        f"jmp-md: error: cannot write {KEPT}: File too large; free space there"
+    )
     assert "goes on with --out here --resume" in told.out
-    assert 0 < n_done < 11
-    assert n_computed(*EOS, "--resume") == 11 - n_done + 1
+    assert 1 < n_done < 11
+    assert n_computed(*words, "--resume") == 22 - n_done + 1
 
 
 def test_a_model_goes_on_in_batches_to_the_same_last_bit(monkeypatch):
