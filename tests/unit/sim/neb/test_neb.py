@@ -18,6 +18,7 @@ from ase.optimize import BFGS
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.evaluation import OneByOne
 from jmp_calc.sim.neb.calculation import run_neb
+from jmp_calc.sim.neb.ends import interpolated
 from jmp_calc.sim.neb.settings import NebSettings
 from jmp_calc.sim.scan.calculation import run_scan
 from jmp_calc.sim.scan.settings import ScanSettings
@@ -150,10 +151,13 @@ def test_gold_on_aluminium_has_the_barrier_of_a_constrained_relaxation(tmp_path)
 
 def test_a_vacancy_in_copper_moves_over_its_symmetric_saddle(tmp_path):
     perfect = bulk("Cu", cubic=True, a=3.59) * 2
-    neighbor = 1 + int(perfect.get_distances(0, range(1, 32), mic=True).argmin())
+    distances = perfect.get_distances(0, range(1, 32), mic=True)
+    # the last of them is on the other side of the cell
+    neighbor = 1 + int(np.flatnonzero(distances < distances.min() + 0.1)[-1])
     first = perfect.copy()
     last = perfect.copy()
-    # the atom may go through the cell to get there
+    # so it goes through the boundary to get there
+    assert perfect.get_distance(neighbor, 0) > 5
     last.positions[neighbor] = perfect.positions[0]
     jump = perfect.get_distance(neighbor, 0, mic=True, vector=True)
     for atoms in (first, last):
@@ -176,6 +180,25 @@ def test_a_vacancy_in_copper_moves_over_its_symmetric_saddle(tmp_path):
         for a, b in zip(result.path, result.path[1:], strict=False)
     ]
     assert max(moves) < 1.5
+
+
+def test_idpp_keeps_atoms_apart_through_the_boundary():
+    # an atom goes by another one that is just on the other side of the cell
+    first = Atoms("H2", [(-1.5, 0, 0), (6.0, 0.3, 0.1)], cell=[6.0] * 3, pbc=True)
+    first.set_constraint(FixAtoms([1]))
+    last = first.copy()
+    last.set_positions([(1.5, 0, 0), (6.0, 0.3, 0.1)])
+    nearest = {
+        how: min(
+            image.get_distance(0, 1, mic=True)
+            for image in interpolated(
+                first, last, NebSettings(images=5, interpolation=how)
+            )
+        )
+        for how in ("linear", "idpp")
+    }
+    assert nearest["linear"] < 0.4
+    assert nearest["idpp"] > 1.0
 
 
 def test_a_path_can_go_on_from_what_was_written(tmp_path):
