@@ -277,10 +277,9 @@ def _slopes(
     size = np.abs(strains).max()
     x = strains / size
     basis = np.stack([x**power for power in powers], axis=1)
-    # points lie evenly about zero, so that even powers drop out of the difference
-    odd = (stresses - stresses[:, ::-1]) / 2
+    # points lie evenly about zero, where even powers are orthogonal to these
     found = np.linalg.lstsq(
-        basis, odd.transpose(1, 0, 2).reshape(len(x), -1), rcond=None
+        basis, stresses.transpose(1, 0, 2).reshape(len(x), -1), rcond=None
     )
     slopes: Float[np.ndarray, "6 6"] = found[0][0].reshape(6, 6) / size
     return slopes

@@ -177,10 +177,33 @@ def test_the_cell_is_relaxed_first_if_asked_for(tmp_path):
     atoms = bulk("Cu", a=3.61)
     here = elastic(atoms, EMT(), tmp_path / "1")
     assert "has a stress of up to" in here.notes[0]
+    pressed = elastic(bulk("Cu", a=3.55), EMT(), tmp_path / "3", relax="none")
+    assert "has a stress of up to" in pressed.notes[0]
     relaxed = elastic(atoms, EMT(), tmp_path / "2", relax="cell")
     assert relaxed.notes == ()
     assert relaxed.constants_GPa[0, 0] == pytest.approx(172.6, abs=0.2)
     assert here.constants_GPa[0, 0] < 165
+
+
+def test_noise_is_averaged_over_the_symmetry(tmp_path):
+    class Noisy(EMT):
+        """Copper with errors of some GPa in its constants."""
+
+        def calculate(self, atoms=None, *args, **more):
+            super().calculate(atoms, *args, **more)
+            seed = int(1e6 * np.abs(atoms.cell.array).sum())
+            noise = np.random.default_rng(seed).normal(size=6)
+            self.results["stress"] = self.results["stress"] + 1e-4 * noise
+
+    result = elastic(bulk("Cu", a=CU_A), Noisy(), tmp_path, relax="none")
+    c, raw = result.constants_GPa, result.raw_constants_GPa
+    assert result.asymmetry_GPa == np.abs(raw - c).max() > 1
+    # three constants, each the mean of those that should be alike
+    np.testing.assert_allclose(c[0, 0], np.diag(raw)[:3].mean())
+    np.testing.assert_allclose(c[3, 3], np.diag(raw)[3:].mean())
+    off = raw[:3, :3][~np.eye(3, dtype=bool)]
+    np.testing.assert_allclose(c[:3, :3][~np.eye(3, dtype=bool)], off.mean())
+    np.testing.assert_allclose(c[:3, 3:], 0, atol=1e-9)
 
 
 def test_symmetry_can_be_left_alone(tmp_path):

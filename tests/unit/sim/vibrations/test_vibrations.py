@@ -6,6 +6,7 @@ import csv
 
 import numpy as np
 import pytest
+import yaml
 from ase import Atoms, units
 from ase.build import molecule
 from ase.calculators.emt import EMT
@@ -51,6 +52,14 @@ def test_a_diatomic_has_the_wavenumber_of_its_spring(tmp_path):
     assert result.modes.is_rigid.sum() == 5
     assert np.abs(result.modes.rigid_per_cm).max() < 25
     assert spring.n_calls == 13
+    with result.files["table"].open(encoding="utf-8", newline="") as lines:
+        row = list(csv.DictReader(lines))[-1]
+    assert row["kind"] == "vibration"
+    assert float(row["energy_meV"]) == pytest.approx(2170 / 8.065544, rel=1e-4)
+    # each atom moves as far as the other one is heavy
+    m_c, m_o = atoms.get_masses()
+    moved = m_c * m_o * (m_c + m_o) / (m_c**2 + m_o**2)
+    assert float(row["reduced_mass_amu"]) == pytest.approx(moved, rel=1e-6)
 
 
 def test_a_linear_triatomic_has_its_textbook_modes(tmp_path):
@@ -127,6 +136,9 @@ def test_entropies_of_gases_are_those_of_the_tables(
     # H = E + ZPE + 7/2 kT, the vibration being frozen
     expected = thermo.zero_point_energy_eV + 3.5 * units.kB * 298.15
     assert thermo.enthalpy_eV == pytest.approx(expected, rel=2e-3)
+    assert thermo.internal_energy_eV == pytest.approx(
+        thermo.enthalpy_eV - units.kB * 298.15
+    )
     gibbs = thermo.enthalpy_eV - 298.15 * thermo.entropy_eV_per_K
     assert thermo.free_energy_eV == pytest.approx(gibbs)
 
@@ -168,7 +180,8 @@ def test_fixed_atoms_do_not_vibrate(tmp_path):
         2170.0 * np.sqrt(heavy), rel=1e-4
     )
     assert len(result.modes.vibrations_per_cm) == 3
-    assert result.hessian.free == [1]
+    summary = yaml.safe_load(result.files["summary"].read_text())["results"]
+    assert result.hessian.free == summary["free_atoms"] == [1]
     assert result.thermochemistry.model == "harmonic"
 
 
@@ -207,6 +220,10 @@ def test_a_structure_that_is_not_at_rest_is_told_or_relaxed(tmp_path):
     atoms.set_distance(0, 1, 1.2)
     told = vibrations(atoms, spring, tmp_path / "1")
     assert "is not at rest: the largest force is" in told.notes[0]
+    # a spring that pulls holds its direction as one of pull/length would
+    turning = 2170.0 * np.sqrt((1.2 - 1.128) / 1.2)
+    assert told.modes.rigid_per_cm.max() == pytest.approx(turning, rel=1e-3)
+    assert "translations and rotations have up to 532 cm^-1" in told.notes[1]
     relaxed = vibrations(atoms, spring, tmp_path / "2", relax=True)
     assert relaxed.notes == ()
     assert relaxed.atoms.get_distance(0, 1) == pytest.approx(1.128, abs=1e-3)
@@ -222,13 +239,22 @@ def test_imaginary_modes_are_told_and_left_out(tmp_path):
     result = vibrations(atoms, SpringCalculator(bonds), tmp_path)
     assert result.n_imaginary == 2
     assert any("2 of 4 vibrations are imaginary" in note for note in result.notes)
-    assert result.thermochemistry.zero_point_energy_eV > 0
+    waves = result.modes.vibrations_per_cm
+    half = waves[2:].sum() * units.invcm / 2
+    assert result.thermochemistry.zero_point_energy_eV == pytest.approx(half)
     with result.files["table"].open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
     kinds = [row["kind"] for row in rows]
     assert kinds.count("imaginary") == 2
     assert kinds.count("whole body") == 5
     assert float(rows[0]["frequency_per_cm"]) < -100
+
+
+def test_soft_modes_are_told_where_entropy_counts_them(tmp_path):
+    atoms, spring = diatomic("CO", 3.0, 40.0)
+    told = vibrations(atoms, spring, tmp_path / "1").notes
+    assert "1 vibrations are below 50 cm^-1" in told[0]
+    assert vibrations(atoms, spring, tmp_path / "2", thermo="none").notes == ()
 
 
 def test_an_ideal_gas_must_be_free(tmp_path):
