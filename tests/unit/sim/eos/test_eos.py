@@ -138,6 +138,8 @@ def test_table_and_structures_agree(tmp_path):
         assert float(row["volume_A3"]) == pytest.approx(frame.cell.volume, rel=1e-6)
         assert float(row["energy_eV"]) == pytest.approx(frame.get_potential_energy())
         assert row["is_converged"] == "True"
+        fitted = float(row["fitted_energy_eV"])
+        assert fitted == pytest.approx(float(row["energy_eV"]), abs=1e-4)
     assert float(rows[0]["volume_A3"]) == pytest.approx(0.94 * 3.61**3)
     assert float(rows[-1]["volume_A3"]) == pytest.approx(1.06 * 3.61**3)
 

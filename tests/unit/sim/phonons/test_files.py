@@ -20,7 +20,7 @@ from phonopy.file_IO import parse_FORCE_CONSTANTS, parse_FORCE_SETS
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.phonons.analysis import frequencies_at
-from jmp_calc.sim.phonons.calculation import run_phonons
+from jmp_calc.sim.phonons.calculation import run_phonons, thermal_summary
 from jmp_calc.sim.phonons.files import PHONOPY_FILES, PhononFiles
 from jmp_calc.sim.phonons.picture import plot_bands, plot_thermal
 from jmp_calc.sim.phonons.settings import ConvergenceSettings, PhononSettings
@@ -118,6 +118,43 @@ def test_parts_of_the_density_of_states_add_up_to_the_whole(alloy):
     assert set(states.by_element) == {"Cu", "Au"}
     whole = sum(states.by_element.values())
     np.testing.assert_allclose(whole, states.total, atol=1e-6)
+
+
+def test_the_summary_has_thermal_properties_of_an_atom(alloy):
+    thermal, found = alloy.analysis.thermal, thermal_summary(alloy)
+    place = thermal.temperature_K.tolist().index(300.0)
+    # of two atoms, 96.485 kJ/mol being 1 eV
+    free = thermal.free_energy_kJ_per_mol[place] / 2 / 96.4853 * 1000
+    assert found["free_energy_meV_per_atom"] == pytest.approx(free, rel=1e-5)
+    capacity = thermal.heat_capacity_J_per_K_per_mol[place] / 2 / 8.314463
+    assert found["heat_capacity_kB_per_atom"] == pytest.approx(capacity, rel=1e-5)
+    entropy = thermal.entropy_J_per_K_per_mol[place] / 2 / 8.314463
+    assert found["entropy_kB_per_atom"] == pytest.approx(entropy, rel=1e-5)
+
+
+def test_forces_of_the_undisplaced_crystal_do_not_count(result, tmp_path):
+    class Pulled(EMT):
+        """A force that is there at any displacement."""
+
+        def calculate(self, *args, **more):
+            super().calculate(*args, **more)
+            self.results["forces"][0] += [0.1, 0.2, 0.3]
+
+    pulled = compute(tmp_path, calculator=Pulled())
+    expected = frequencies_at(result.phonon, Q)
+    np.testing.assert_allclose(frequencies_at(pulled.phonon, Q), expected, atol=1e-6)
+    assert pulled.residual.max_force_eV_per_A == pytest.approx(np.sqrt(0.14))
+    assert "it has forces of up to 0.374" in pulled.notes[0]
+
+
+def test_a_free_energy_that_falls_is_not_converged_either(tmp_path):
+    limits = ConvergenceSettings(converge="mesh", max_mesh_points=30)
+    result = compute(tmp_path, limits=limits, mesh="1")
+    first, second = result.convergence
+    # Gamma alone has no vibration
+    assert first.free_energy_meV == 0
+    assert second.free_energy_change_meV < -5
+    assert not result.is_converged
 
 
 def test_force_sets_and_force_constants_are_those_of_phonopy(result):
