@@ -118,7 +118,8 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
     if path is None:
         return
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # all values are texts, as on the command line: no 010 becomes 8, no 2.5 a 2
+        given = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"cannot read --config {path}: {error}") from error
     if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
@@ -126,23 +127,36 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
             f"--config {path} holds no table of options; write one per line, such as "
             "'steps: 1000'"
         )
-    names = {_option_key(p): p.name for p in ctx.command.params if p.expose_value}
+    known = {
+        key: parameter
+        for parameter in ctx.command.params
+        if parameter.expose_value
+        for key in _option_keys(parameter)
+    }
     ctx.default_map = {}
     for key, value in given.items():
         plain = key.replace("-", "_").lower()
-        if plain not in names:
+        if plain not in known:
             raise DataError(
                 f"--config {path} has the unknown option {key!r}; there are "
-                f"{', '.join(names)}{did_you_mean(plain, names)}"
+                f"{', '.join(known)}{did_you_mean(plain, known)}"
             )
-        ctx.default_map[str(names[plain])] = value
+        parameter = known[plain]
+        takes_many = parameter.nargs == -1 or getattr(parameter, "multiple", False)
+        values = value if isinstance(value, list) else [value]
+        if not all(isinstance(one, str) for one in values) or (
+            isinstance(value, list) and not takes_many
+        ):
+            raise DataError(
+                f"--config {path} gives {key} a list or a table; give one value"
+            )
+        ctx.default_map[str(parameter.name)] = values if takes_many else value
 
 
-def _option_key(parameter: click.Parameter) -> str:
-    """Return what an option is called in a file: its long name with underscores."""
-    long = [name for name in parameter.opts if name.startswith("--")]
-    name = long[0][2:] if long else str(parameter.name)
-    return name.replace("-", "_").lower()
+def _option_keys(parameter: click.Parameter) -> list[str]:
+    """Return what an option is called in a file: long names with underscores."""
+    long = [name[2:] for name in parameter.opts if name.startswith("--")]
+    return [name.replace("-", "_").lower() for name in long or [str(parameter.name)]]
 
 
 class HintingCommand(click.Command):
