@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, all_changes
 
 from jmp_calc.errors import ArgumentError, DataError, JMPError
 from jmp_calc.files import file_hash
@@ -123,10 +123,25 @@ def _factory(name: str) -> Callable[..., Any]:
             raise ArgumentError(
                 "tblite is not installed; run: pip install 'jmp-calc[xtb]'"
             ) from error
-        # A cached object starts from the density of the structure before, and labels
-        # would depend on the order.
+
+        class Fresh(TBLite):
+            """Starts from no density of the structure before.
+
+            Labels would depend on the order of structures, and work that goes on after
+            a stop on where that was.
+            """
+
+            def calculate(
+                self,
+                atoms: Atoms | None = None,
+                properties: list[str] | None = None,
+                system_changes: list[str] = all_changes,  # noqa: ARG002 (ASE's)
+            ) -> None:
+                # cache_api=False would do it only if ASE still called reset()
+                super().calculate(atoms, properties, all_changes)
+
         fixed = {"method": XTB_METHOD, "verbosity": 0, "cache_api": False}
-        return lambda **options: TBLite(**{**fixed, **options})
+        return lambda **options: Fresh(**{**fixed, **options})
     if is_factory(name):
         module, _, function = name.partition(":")
         try:

@@ -153,7 +153,7 @@ def kept_work(
         before = beginnings(path) if is_known else []
         file = KeptFile(path, is_new=not is_known)
         if file.n_systems:
-            _tell("resumed", f"{file.n_systems} evaluations are known from {path}")
+            _tell("resumed", f"{_counted(file)} known from {path}")
         _warn_of_changes(before, now)
         work = KeptWork(file, now, before)
         try:
@@ -165,8 +165,8 @@ def kept_work(
             else:
                 _tell(
                     "kept",
-                    f"{file.n_systems} evaluations in {path}; the same command goes on "
-                    f"with --out {folder} --resume",
+                    f"{_counted(file)} in {path}; the same command goes on with "
+                    f"--out {folder} --resume",
                 )
 
 
@@ -238,6 +238,10 @@ def _alone(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             lock_path.unlink()
         lock.release()
+
+
+def _counted(file: KeptFile) -> str:
+    return f"{file.n_systems} evaluation{'' if file.n_systems == 1 else 's'}"
 
 
 def _tell(label: str, text: str) -> None:

@@ -60,7 +60,7 @@ def test_an_interruption_tells_what_is_kept_and_how_to_go_on(capsys):
     assert "with --out here --resume" in told.out
     assert told.err.strip() == "jmp-md: interrupted"
     assert n_computed(*EOS, "--resume") == 7
-    assert f"resumed     4 evaluations are known from {KEPT}" in capsys.readouterr().out
+    assert f"resumed     4 evaluations known from {KEPT}" in capsys.readouterr().out
     assert not [path for path in Path("here").iterdir() if "eval" in path.name]
 
 

@@ -36,3 +36,14 @@ def test_a_trivial_charge_needs_no_note(info):
     about = CalculatorChoice(name="tblite", options={}).describe(atoms)
     assert about["notes"] == []
     assert about["level_of_theory"] == "GFN2-xTB"
+
+
+def test_tblite_gives_the_same_whatever_it_computed_before():
+    pytest.importorskip("tblite", reason="needs the extra xtb")
+    first, second = molecule("CH3OH"), molecule("CH3OH")
+    second.rattle(0.1, seed=1)
+    alone = CalculatorChoice(name="tblite", options={}).build()
+    expected = alone.get_property("forces", second)
+    after = CalculatorChoice(name="tblite", options={}).build()
+    after.get_property("forces", first)
+    assert np.array_equal(after.get_property("forces", second), expected)
