@@ -7,13 +7,12 @@ from itertools import combinations
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import natural_cutoffs, neighbor_list
+from ase.neighborlist import neighbor_list
 from jaxtyping import Float
 
 from jmp_calc.sim.analysis.unwrap import completed
+from jmp_calc.sim.bonds import bond_cutoffs
 
-BOND_TOLERANCE = 1.2
-"""Atoms closer than this factor times the sum of their covalent radii are bonded."""
 LENGTH_BIN_A = 0.01
 """Width of the bins of bond lengths, angstrom."""
 ANGLE_BIN_DEGREES = 1.0
@@ -29,17 +28,11 @@ class BondFollower:
     bonds to several images of one atom stay apart in small cells.
 
     Args:
-        first: First frame; atoms closer than 1.2 times the sum of their covalent radii
-            are bonded.
-
-    Source:
-        Covalent radii as tabulated by ASE: Cordero et al., Dalton Trans. 2832 (2008).
+        first: First frame.
     """
 
     def __init__(self, first: Atoms) -> None:
-        i, j, vectors = neighbor_list(
-            "ijD", first, natural_cutoffs(first, mult=BOND_TOLERANCE)
-        )
+        i, j, vectors = neighbor_list("ijD", first, bond_cutoffs(first))
         # each bond once: of bonds to the own images, those with a positive vector
         is_own = (i == j) & (_sign(vectors) > 0)
         is_once = (i < j) | is_own

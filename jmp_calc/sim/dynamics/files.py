@@ -14,22 +14,18 @@ from pathlib import Path
 
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import ulm
-from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
 from filelock import FileLock, Timeout
 
 from jmp_calc.errors import ArgumentError, DataError
-from jmp_calc.files import replacing, unfinished
+from jmp_calc.files import unfinished
 from jmp_calc.sim.dynamics.observables import Observables, Snapshot
 from jmp_calc.sim.dynamics.settings import TRAJECTORY_FORMATS
 from jmp_calc.sim.output import (
     LineFile,
     check_new,
-    extxyz_text,
     without_results,
     writing,
 )
-from jmp_calc.sim.trajectories.h5md import H5MDWriter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,114 +186,6 @@ def read_observables(path: Path) -> list[Observables]:
             f"cannot read {path} ({error}); it was changed since the run stopped: "
             "start a new run from the last frame"
         ) from error
-
-
-class XYZTrajectory:
-    """Extended XYZ trajectory."""
-
-    def __init__(self, path: Path, *, overwrite: bool, kept: Kept | None) -> None:
-        keep_bytes = None if kept is None else kept.trajectory_bytes
-        self._file = LineFile(path, overwrite=overwrite, keep_bytes=keep_bytes)
-        self.n_frames = 0 if kept is None else kept.n_frames
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the file."""
-        return self._file.n_bytes
-
-    def write(self, frame: Atoms) -> None:
-        """Append one frame."""
-        self._file.append(extxyz_text(frame))
-        self.n_frames += 1
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-class ASETrajectory:
-    """ASE's own trajectory format; exact."""
-
-    n_bytes = 0
-
-    def __init__(self, path: Path, *, overwrite: bool, kept: Kept | None) -> None:
-        self.path = path
-        self.n_frames = 0 if kept is None else kept.n_frames
-        self._is_cut = False
-        with writing(path):
-            if kept is not None:
-                keep_frames(path, kept.n_frames)
-            else:
-                # ASE's writer always replaces; this one claims the name
-                path.open("wb" if overwrite else "xb").close()
-            mode = "w" if kept is None else "a"
-            self._writer = TrajectoryWriter(str(path), mode)
-
-    def write(self, frame: Atoms) -> None:
-        """Append one frame; it counts once it is complete, and none follows if not."""
-        if self._is_cut:
-            return
-        self._is_cut = True
-        with writing(self.path):
-            self._writer.write(frame)
-        self._is_cut = False
-        self.n_frames += 1
-
-    def close(self) -> None:
-        """Close the file; the writer's own close would complete a frame cut off."""
-        self._writer.backend.fd.close()
-
-
-def keep_frames(path: Path, number: int) -> None:
-    """Drop the frames of a trajectory in ASE's format after the first ones.
-
-    Args:
-        path: The trajectory.
-        number: Frames to keep.
-
-    Raises:
-        DataError: If it has fewer, or is damaged.
-    """
-    try:
-        with TrajectoryReader(str(path)) as frames:
-            if len(frames) < number:
-                raise DataError(
-                    f"{path} has {len(frames)} frames and should have {number}; it was "
-                    "changed since the run stopped: start a new run from the last frame"
-                )
-            if len(frames) == number:
-                return
-            with replacing(path) as new, TrajectoryWriter(str(new), "w") as shorter:
-                for place in range(number):
-                    shorter.write(frames[place])
-    except ulm.InvalidULMFileError as error:
-        raise DataError(f"cannot read the trajectory {path}: {error}") from error
-
-
-TrajectoryWriting = XYZTrajectory | ASETrajectory | H5MDWriter
-"""What writes a trajectory."""
-
-
-def open_trajectory(
-    path: Path, *, overwrite: bool = False, kept: Kept | None = None
-) -> TrajectoryWriting:
-    """Return the writer for the ending of a path.
-
-    Args:
-        path: File to make.
-        overwrite: Whether an existing file may be replaced.
-        kept: Go on with an existing file after that part of it.
-
-    Raises:
-        ArgumentError: If the file exists and may not be replaced, or a package for it
-            is missing.
-        DataError: If it cannot be made, or holds less than is to be kept.
-    """
-    if path.suffix == TRAJECTORY_FORMATS["h5md"]:
-        n_frames = None if kept is None else kept.n_frames
-        return H5MDWriter(path, overwrite=overwrite, keep_frames=n_frames)
-    kind = XYZTrajectory if path.suffix == TRAJECTORY_FORMATS["xyz"] else ASETrajectory
-    return kind(path, overwrite=overwrite, kept=kept)
 
 
 def frame_from(template: Atoms, shot: Snapshot) -> Atoms:

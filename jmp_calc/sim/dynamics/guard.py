@@ -11,9 +11,9 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.neighborlist import natural_cutoffs, neighbor_list
 
+from jmp_calc.sim.bonds import BOND_TOLERANCE, bonds_of
 from jmp_calc.sim.dynamics.observables import Snapshot
 from jmp_calc.sim.dynamics.settings import SHORTEST_BOND, MDSettings, WatchSettings
-from jmp_calc.sim.dynamics.velocities import BOND_TOLERANCE, bonds_of
 
 MAX_CELLS = 1024
 """Atoms are told apart from their images up to so many cells away."""
@@ -69,7 +69,7 @@ class ContactWatch:
         limit: What is too close, in units of the sum of covalent radii.
 
     Source:
-        Covalent radii as for bonds (:func:`velocities.bonds_of`).
+        Covalent radii as for bonds (:mod:`jmp_calc.sim.bonds`).
     """
 
     def __init__(self, start: Atoms, limit: float) -> None:

@@ -21,7 +21,6 @@ from jmp_calc.sim.dynamics.files import (
     MDFiles,
     ObservableLog,
     frame_from,
-    open_trajectory,
     read_observables,
 )
 from jmp_calc.sim.dynamics.observables import (
@@ -32,6 +31,7 @@ from jmp_calc.sim.dynamics.observables import (
 )
 from jmp_calc.sim.dynamics.settings import MDSettings, RecordSettings, WatchSettings
 from jmp_calc.sim.output import save_structure, save_summary, sync_file, writing
+from jmp_calc.sim.trajectories.writers import open_trajectory
 
 COMPLETED = "completed"
 """All steps were done."""
@@ -159,7 +159,10 @@ class Recorder:
             self._trajectory = opened.enter_context(
                 contextlib.closing(
                     open_trajectory(
-                        self._files.trajectory, overwrite=self._overwrite, kept=kept
+                        self._files.trajectory,
+                        overwrite=self._overwrite,
+                        keep_frames=None if kept is None else kept.n_frames,
+                        keep_bytes=None if kept is None else kept.trajectory_bytes,
                     )
                 )
             )

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.sim.bonds import bonds_of
 from jmp_calc.units import KB
-
-BOND_TOLERANCE = 1.2
-"""Atoms closer than this factor times the sum of their covalent radii are bonded."""
 
 
 def check_masses_and_momenta(atoms: Atoms) -> None:
@@ -71,28 +68,6 @@ def set_velocities(
     if temperature_K > 0:
         scale = np.sqrt(temperature_K / atoms.get_temperature())
         atoms.set_momenta(atoms.get_momenta() * scale)
-
-
-def bonds_of(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the bonds of a structure, their lengths and periodic images.
-
-    Args:
-        atoms: A structure, periodic or not.
-
-    Returns:
-        Pairs of atoms (bonds x 2; the lower number first, bonds to several images of an
-        atom each for itself), lengths (angstrom), and the cells (bonds x 3, whole
-        numbers) that the second atom is away by.
-
-    Source:
-        Covalent radii as tabulated by ASE: Cordero et al., Dalton Trans. 2832 (2008).
-    """
-    first, second, length, image = neighbor_list(
-        "ijdS", atoms, natural_cutoffs(atoms, mult=BOND_TOLERANCE)
-    )
-    is_once = first < second
-    pairs = np.column_stack([first[is_once], second[is_once]])
-    return pairs, length[is_once], image[is_once]
 
 
 def repartition_hydrogen_mass(atoms: Atoms, mass_amu: float) -> None:

@@ -7,14 +7,14 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ase import Atoms
-from ase.io.trajectory import TrajectoryWriter
 
-from jmp_calc.sim.output import LineFile, extxyz_text, save_structure, writing
+from jmp_calc.sim.output import LineFile, save_structure
 from jmp_calc.sim.relax.settings import TRAJECTORY_ENDINGS
 from jmp_calc.sim.relax.walker import RelaxStep
+from jmp_calc.sim.trajectories.writers import TrajectoryWriting, open_trajectory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,42 +90,6 @@ def all_files(
     return [path for path in paths if path is not None]
 
 
-class _Trajectory(Protocol):
-    def write(self, frame: Atoms, /) -> None: ...
-    def close(self) -> None: ...
-
-
-class _XYZ:
-    def __init__(self, path: Path) -> None:
-        self._file = LineFile(path, overwrite=True)
-
-    def write(self, frame: Atoms) -> None:
-        self._file.append(extxyz_text(frame))
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Traj:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._is_cut = False
-        with writing(path):
-            self._writer = TrajectoryWriter(str(path), "w")
-
-    def write(self, frame: Atoms) -> None:
-        if self._is_cut:
-            return
-        self._is_cut = True
-        with writing(self._path):
-            self._writer.write(frame)
-        self._is_cut = False
-
-    def close(self) -> None:
-        # the writer's own close would count a frame that was cut off
-        self._writer.backend.fd.close()
-
-
 class StepWriter:
     """Writes the steps of one structure while it is relaxed.
 
@@ -142,9 +106,9 @@ class StepWriter:
         self._is_open = True
         self._table = LineFile(files.steps, overwrite=True)
         self._table.append(csv_row([field.name for field in fields(RelaxStep)]))
-        self._trajectory: _Trajectory | None = None
-        if (path := files.trajectory) is not None:
-            self._trajectory = _XYZ(path) if path.suffix == ".xyz" else _Traj(path)
+        self._trajectory: TrajectoryWriting | None = None
+        if files.trajectory is not None:
+            self._trajectory = open_trajectory(files.trajectory, overwrite=True)
 
     def write(self, step: RelaxStep, frame: Atoms) -> None:
         """Append one step.

@@ -8,16 +8,14 @@ from itertools import pairwise
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
-from ase.neighborlist import natural_cutoffs, neighbor_list
+from ase.neighborlist import neighbor_list
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.sim.bonds import bond_cutoffs
 from jmp_calc.sim.scan.held import HeldCoordinate, measured
 from jmp_calc.sim.scan.settings import ScanSettings, parsed_atoms
-
-BONDED = 1.2
-"""Distance by the sum of covalent radii up to which two atoms are bonded."""
 
 STRAIGHT_DEG = 175.0
 """Angle beyond which a dihedral along it means nothing, degrees."""
@@ -162,8 +160,7 @@ def side_of(atoms: Atoms, pair: Sequence[int]) -> set[int]:
     Returns:
         Their indices; the first of the pair is among them if another way leads there.
     """
-    cutoffs = natural_cutoffs(atoms, mult=BONDED)
-    first, second = neighbor_list("ij", atoms, cutoffs)
+    first, second = neighbor_list("ij", atoms, bond_cutoffs(atoms))
     is_cut = np.isin(first, pair) & np.isin(second, pair)
     first, second = first[~is_cut], second[~is_cut]
     n_atoms = len(atoms)

@@ -6,7 +6,8 @@ import pytest
 from ase import Atoms
 from ase.io import read, ulm
 
-from jmp_calc.sim.dynamics.files import MDFiles, open_trajectory
+from jmp_calc.sim.dynamics.files import MDFiles
+from jmp_calc.sim.trajectories.writers import open_trajectory
 
 
 def test_files_are_named_after_the_stem():
