@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from jmp_calc.graph.batch import AtomGraph, EdgeSet
@@ -52,8 +52,8 @@ class Slots:
         return table.view(self.n_atoms, self.width, *x.shape[1:])
 
     def unpad(
-        self, table: Float[Tensor, "atoms width *dims"]
-    ) -> Float[Tensor, "edges *dims"]:
+        self, table: Shaped[Tensor, "atoms width *dims"]
+    ) -> Shaped[Tensor, "edges *dims"]:
         """Collect the per-edge rows of a table again."""
         return table.reshape(-1, *table.shape[2:]).index_select(0, self.position)
 
@@ -98,8 +98,9 @@ class QuadrupletWeights:
     """Which slots d of atom b hold an edge that does not come from a."""
     incoming: Float[Tensor, "quad_edges harmonics_parts width"]
     """Azimuth functions of d, rows (j, component); zero where not incoming."""
-    outgoing: Float[Tensor, "atoms harmonics width_angular quad_parts"]
-    """Azimuth function of c times the circular harmonic of the angle c, a, b."""
+    outgoing: Float[Tensor, "atoms harmonics angular_width parts_quad"]
+    """Azimuth function of c times the circular harmonic of the angle c, a, b; rows
+    (l, slot of c), columns (component, slot of b)."""
     closure_from: Int[Tensor, "2 closed"]
     """(quadruplet edge, slot of d at b) of every term with d == c."""
     closure_to: Int[Tensor, " closed"]
@@ -128,21 +129,31 @@ def triplet_weights(
         rules: The published rules clamp cosines to [-1, 1].
     """
     slots = Slots.of(graph.main, graph.n_atoms)
+    v, filled, same = slots.pad(main), slots.filled(), graph.main_is_atom_edge
+    is_pair = filled[:, :, None] & filled[:, None]
+    is_pair.diagonal(dim1=1, dim2=2).fill_(False)
+    y_ee = _circular(_cosine(v, v, rules), is_pair, n_spherical)
+    if same.shape[1] == graph.main.n_edges == graph.atom_edge.n_edges:
+        # one graph: the angle between two edges is that between them the other way
+        return TripletWeights(
+            main=slots,
+            atom_edge=slots,
+            edge_to_edge=y_ee,
+            atom_to_edge=y_ee,
+            edge_to_atom=y_ee,
+        )
     ae_slots = Slots.of(graph.atom_edge, graph.n_atoms)
-    v, w = slots.pad(main), ae_slots.pad(atom_edge)
-    filled, same = slots.filled(), graph.main_is_atom_edge
-    ee = (filled[:, :, None] & filled[:, None]).to(v.dtype)
-    ee.diagonal(dim1=1, dim2=2).zero_()
-    ae = (filled[:, :, None] & ae_slots.filled()[:, None]).to(v.dtype)
-    ae.view(-1)[_pair(slots, same[0], ae_slots, same[1])] = 0
-    y_ee = legendre(_cosine(v, v, rules), n_spherical) * ee[..., None]
-    y_ae = legendre(_cosine(v, w, rules), n_spherical) * ae[..., None]
+    is_pair = filled[:, :, None] & ae_slots.filled()[:, None]
+    is_pair.view(-1)[_pair(slots, same[0], ae_slots, same[1])] = False
+    cosine = _cosine(v, ae_slots.pad(atom_edge), rules)
     return TripletWeights(
         main=slots,
         atom_edge=ae_slots,
-        edge_to_edge=y_ee.transpose(2, 3).flatten(1, 2),
-        atom_to_edge=y_ae.transpose(2, 3).flatten(1, 2),
-        edge_to_atom=y_ae.permute(0, 2, 3, 1).flatten(1, 2),
+        edge_to_edge=y_ee,
+        atom_to_edge=_circular(cosine, is_pair, n_spherical),
+        edge_to_atom=_circular(
+            cosine.transpose(1, 2), is_pair.transpose(1, 2), n_spherical
+        ),
     )
 
 
@@ -171,73 +182,99 @@ def quadruplet_weights(
     """
     slots = Slots.of(graph.main, graph.n_atoms)
     q_slots = Slots.of(graph.quadruplet, graph.n_atoms)
-    source, target = graph.quadruplet.source, graph.quadruplet.target
+    source = graph.quadruplet.source
     width = slots.width
-    v = slots.pad(main)
-    filled = slots.filled()
+    v, filled = slots.pad(main), slots.filled()
     e1, e2 = _frame(quadruplet)
 
-    def azimuth(vector: Tensor) -> tuple[Tensor, Tensor]:
-        return (vector @ e1[..., None])[..., 0], (vector @ e2[..., None])[..., 0]
-
     # d -> b: the slots of atom b, one row per quadruplet edge
-    v_in = v[source]
-    is_incoming = filled[source]
+    v_in, is_incoming = v.index_select(0, source), filled[source]
     reverse = graph.quadruplet_reverse
     is_incoming[reverse[0], slots.position[reverse[1]] % width] = False
-    # c -> a: the slots of atom a
-    v_out = v[target]
+    axes = torch.stack([quadruplet, e1, e2], dim=-1)
+    cosine_in, *z_in = (v_in @ axes).unbind(-1)
+    # c -> a: (atom a, slot of c, slot of b)
     same = graph.main_is_quadruplet
-    is_outgoing = filled[target]
-    is_outgoing[same[1], slots.position[same[0]] % width] = False
+    is_outgoing = filled[:, :, None] & q_slots.filled()[:, None]
+    is_outgoing.view(-1)[_pair(slots, same[0], q_slots, same[1])] = False
+    columns = q_slots.pad(axes).permute(0, 2, 3, 1).flatten(2)
+    cosine_out, *z_out = (v @ columns).view(graph.n_atoms, width, 3, -1).unbind(2)
 
-    z_in, z_out = azimuth(v_in), azimuth(v_out)
-    f_in, f_out = _harmonics(z_in, z_out, n_spherical, rules)
-    f_in = f_in * is_incoming[..., None, None].to(v.dtype)
-    y_in = legendre(_cosine(v_in, quadruplet[:, None], rules)[..., 0], n_spherical)
-    y_out = legendre(_cosine(v_out, quadruplet[:, None], rules)[..., 0], n_spherical)
-    y_out = y_out * is_outgoing[..., None].to(v.dtype)
-
-    # (quad_edges, width, angular, harmonics, parts) -> per atom a
-    outgoing = y_out[..., None, None] * f_out[:, :, None]
-    n_parts = f_in.shape[-1]
-    table = q_slots.pad(outgoing)
-    table = table.permute(0, 4, 2, 3, 1, 5).reshape(
-        graph.n_atoms, n_spherical, width * n_spherical, q_slots.width * n_parts
+    f_in, f_out = _harmonics(
+        (z_in[0], z_in[1]),
+        (z_out[0], z_out[1]),
+        n_spherical,
+        rules,
+        is_incoming=is_incoming,
+        is_outgoing=is_outgoing,
     )
+    f_in = f_in * is_incoming[:, None, None].to(v.dtype)
+    y_in = legendre(_clamped(cosine_in, rules), n_spherical)
+    y_out = legendre(_clamped(cosine_out, rules), n_spherical, dim=1)
+    y_out = y_out * is_outgoing[:, None].to(v.dtype)
+    # axes: atoms, harmonics, angular, slots of c, parts, slots of b
+    outgoing = y_out[:, None, :, :, None] * f_out[:, :, None]
 
     out, quad, inner = graph.quadruplet_closure
-    slot_c = slots.position[out] % width
     slot_d = slots.position[inner] % width
-    dihedral = (f_in[quad, slot_d] * f_out[quad, slot_c]).sum(-1)
-    value = (y_out[quad, slot_c][:, :, None] * dihedral[:, None, :]).flatten(1)
-    to = slots.position[out] * q_slots.width + q_slots.position[quad] % q_slots.width
+    to = _pair(slots, out, q_slots, quad)
     floored = None
     if rules == "published":
         floored = floored_terms(
-            (z_in, is_incoming),
-            (z_out, is_outgoing),
-            y_out=y_out,
-            is_open=~_has_images(graph)[graph.system_index[target]],
-            excluded=(quad * width + slot_c) * width + slot_d,
-            row=target * width,
+            ((z_in[0], z_in[1]), is_incoming),
+            (
+                (_of_edges(z_out[0], q_slots), _of_edges(z_out[1], q_slots)),
+                _of_edges(is_outgoing, q_slots),
+            ),
+            y_out=_of_edges(y_out.movedim(1, -1), q_slots),
+            is_open=~_has_images(graph)[graph.system_index[graph.quadruplet.target]],
+            excluded=(quad * width + slots.position[out] % width) * width + slot_d,
+            row=graph.quadruplet.target * width,
         )
-    closure = value.new_zeros(
-        (graph.n_atoms * width * q_slots.width, value.shape[1])
-    ).index_copy(0, to, value)
     return QuadrupletWeights(
         main=slots,
         quadruplet=q_slots,
         source=source,
         incoming_cosine=y_in,
         is_incoming=is_incoming,
-        incoming=f_in.permute(0, 2, 3, 1).flatten(1, 2),
-        outgoing=table,
+        incoming=f_in.flatten(1, 2),
+        outgoing=outgoing.flatten(4).flatten(2, 3),
         closure_from=torch.stack([quad, slot_d]),
         closure_to=to,
-        closure=closure.view(graph.n_atoms * width, q_slots.width, -1).transpose(1, 2),
+        closure=_closure(y_out, f_out, f_in[quad, :, :, slot_d], to),
         floored=floored,
     )
+
+
+def _circular(
+    cosine: Float[Tensor, "atoms rows columns"],
+    is_pair: Bool[Tensor, "atoms rows columns"],
+    n: int,
+) -> Float[Tensor, "atoms rows_angular columns"]:
+    """Circular harmonics of a table of angles, rows (row, l); zero where no pair."""
+    y = legendre(cosine, n, dim=2) * is_pair[:, :, None].to(cosine.dtype)
+    return y.flatten(1, 2)
+
+
+def _of_edges(table: Tensor, q_slots: Slots) -> Tensor:
+    """Return the rows b -> a of a table (atoms, slots of c, slots of b, ...)."""
+    return q_slots.unpad(table.transpose(1, 2))
+
+
+def _closure(
+    y_out: Float[Tensor, "atoms angular width quad_width"],
+    f_out: Float[Tensor, "atoms harmonics width parts quad_width"],
+    f_in: Float[Tensor, "closed harmonics parts"],
+    to: Int[Tensor, " closed"],
+) -> Float[Tensor, "atoms_width angular_harmonics quad_width"]:
+    """What the terms with d == c weigh, spread over a table."""
+    n_atoms, n, width, q_width = y_out.shape
+    atom, c, b = to // (width * q_width), to // q_width % width, to % q_width
+    dihedral = (f_in * f_out[atom, :, c, :, b]).sum(-1)
+    value = (y_out[atom, :, c, b][:, :, None] * dihedral[:, None, :]).flatten(1)
+    table = value.new_zeros((n_atoms * width * q_width, n * n))
+    table = table.index_copy(0, to, value)
+    return table.view(n_atoms * width, q_width, n * n).transpose(1, 2)
 
 
 def _has_images(graph: AtomGraph) -> Bool[Tensor, " systems"]:
@@ -256,7 +293,10 @@ def _pair(
 
 
 def _cosine(a: Tensor, b: Tensor, rules: Rules) -> Tensor:
-    cosine = a @ b.transpose(-1, -2)
+    return _clamped(a @ b.transpose(-1, -2), rules)
+
+
+def _clamped(cosine: Tensor, rules: Rules) -> Tensor:
     return cosine.clamp(-1, 1) if rules == "published" else cosine
 
 
@@ -278,39 +318,47 @@ def _frame(
 
 
 def _harmonics(
-    inner: tuple[Tensor, Tensor], outer: tuple[Tensor, Tensor], n: int, rules: Rules
+    inner: tuple[Tensor, Tensor],
+    outer: tuple[Tensor, Tensor],
+    n: int,
+    rules: Rules,
+    *,
+    is_incoming: Tensor,
+    is_outgoing: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Functions f, g with ``sum_parts f_j g_j = cos(j theta)`` (or its smooth form).
 
     Returns:
-        Two tensors (quad_edges, width, n, parts) for the inner (d) and outer (c) atom.
+        For the inner (d) and outer (c) atom a tensor with two axes (j, component) more:
+        j after the first axis, the component before the last.
     """
     if rules == "smooth":
         return _powers(inner, n), _powers(outer, n)
     (in_unit, in_flat), (out_unit, out_flat) = normalised(inner), normalised(outer)
     f, g = _powers(in_unit, n), _powers(out_unit, n)
+    in_flat, out_flat = in_flat & is_incoming, out_flat & is_outgoing
     if bool(in_flat.any() | out_flat.any()):
         # cos(theta) = 0 where either bond lies on the axis: cos(j theta) = cos(j pi/2)
-        flat_value = torch.tensor(
+        value = torch.tensor(
             [0.0 if j == 0 else (1.0, 0.0, -1.0, 0.0)[j % 4] for j in range(n)],
             dtype=f.dtype,
             device=f.device,
         )
-        d, c = in_flat.to(f.dtype)[..., None], out_flat.to(f.dtype)[..., None]
-        one = torch.ones_like(d) * torch.ones_like(flat_value)
-        f = torch.cat(
-            [f, (d * flat_value)[..., None], (one * flat_value)[..., None]], -1
-        )
-        g = torch.cat([g, ((1 - c) * one)[..., None], (c * one)[..., None]], -1)
+        d, c = (flat.to(f.dtype).unsqueeze(-2) for flat in (in_flat, out_flat))
+        d = torch.stack([d, torch.ones_like(d)], dim=-2).flatten(-3, -2)
+        c = torch.stack([1 - c, c], dim=-2).flatten(-3, -2)
+        # (j, first axis, ...) -> j after the first axis
+        d = (value.view(n, *[1] * d.ndim) * d).movedim(0, 1)
+        f = torch.cat([f, d], dim=-2)
+        g = torch.cat([g, c.unsqueeze(1).expand(-1, n, *c.shape[1:])], dim=-2)
     return f, g
 
 
 def _powers(z: tuple[Tensor, Tensor], n: int) -> Tensor:
-    """Real and imaginary parts of z^j, j = 0 .. n-1: shape (..., n, 2)."""
+    """Real and imaginary parts of z^j, j = 0 .. n-1: shape (first, n, ..., 2, last)."""
     x, y = z
-    real, imaginary = [torch.ones_like(x)], [torch.zeros_like(x)]
-    for _ in range(n - 1):
-        re, im = real[-1], imaginary[-1]
-        real.append(re * x - im * y)
-        imaginary.append(re * y + im * x)
-    return torch.stack([torch.stack(real, -1), torch.stack(imaginary, -1)], dim=-1)
+    powers = [(torch.ones_like(x), torch.zeros_like(x)), (x, y)]
+    for _ in range(n - 2):
+        re, im = powers[-1]
+        powers.append((re * x - im * y, re * y + im * x))
+    return torch.stack([torch.stack(pair, dim=-2) for pair in powers[:n]], dim=1)

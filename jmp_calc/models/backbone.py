@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -109,8 +112,8 @@ class GemNetOC(torch.nn.Module):
         edge = self.edge_embedding(atom, shared.radial_main, main.source, main.target)
         kept = 1 - self.edge_dropout if self.training else 1.0
         atoms, edges = [], []
-        for depth, output in enumerate(self.outputs):
-            assert isinstance(output, OutputBlock)
+        outputs: Iterable[Any] = self.outputs  # or their form for inference
+        for depth, output in enumerate(outputs):
             if depth:
                 atom, edge = self.blocks[depth - 1](atom, edge, shared)
             atoms.append(output.atom_features(atom, edge, shared, kept))

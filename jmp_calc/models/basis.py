@@ -73,13 +73,45 @@ class FactorisedProjection(torch.nn.Module):
         return product.view(-1, n_embedding, n_angular)
 
 
-def legendre(cosine: Float[Tensor, "*shape"], n: int) -> Float[Tensor, "*shape n"]:
-    """Return ``sqrt((2l+1)/4pi) P_l(cosine)`` for l = 0 .. n-1 on a new last axis."""
+class ToCosines(torch.nn.Module):
+    """From factors of Legendre functions of a dihedral to factors of cosines.
+
+    Weights are those of Legendre polynomials of the dihedral's cosine; sums over
+    dihedrals are made of cosines of its multiples.
+    """
+
+    series: Tensor
+
+    def __init__(self, n_angular: int) -> None:
+        super().__init__()
+        self.register_buffer(
+            "series", torch.from_numpy(legendre_to_cosines(n_angular)), persistent=False
+        )
+
+    def forward(
+        self, factors: Float[Tensor, "edges embedding angular_dihedral"]
+    ) -> Float[Tensor, "edges embedding angular_harmonics"]:
+        """Return the factors; columns (l, j): Legendre index of the angle, cosine."""
+        n = len(self.series)
+        table = factors.view(*factors.shape[:2], n, n)
+        return (table @ self.series.to(table.dtype)).flatten(2)
+
+
+def legendre(
+    cosine: Float[Tensor, "*shape"], n: int, *, dim: int = -1
+) -> Float[Tensor, "..."]:
+    """Return ``sqrt((2l+1)/4pi) P_l(cosine)`` for l = 0 .. n-1 on a new axis.
+
+    Args:
+        cosine: Of angles.
+        n: Number of functions.
+        dim: Where the new axis is.
+    """
     p = [torch.ones_like(cosine), cosine]
     for m in range(1, n - 1):
         p.append(((2 * m + 1) * cosine * p[m] - m * p[m - 1]) / (m + 1))
     return torch.stack(
-        [math.sqrt((2 * m + 1) / (4 * math.pi)) * p[m] for m in range(n)], dim=-1
+        [math.sqrt((2 * m + 1) / (4 * math.pi)) * p[m] for m in range(n)], dim=dim
     )
 
 

@@ -12,6 +12,7 @@ from jmp_calc.graph.batch import AtomGraph, EdgeSet
 from jmp_calc.graph.geometry import edge_vectors
 from jmp_calc.models.angles import (
     QuadrupletWeights,
+    Slots,
     TripletWeights,
     quadruplet_weights,
     triplet_weights,
@@ -19,8 +20,8 @@ from jmp_calc.models.angles import (
 from jmp_calc.models.basis import (
     FactorisedProjection,
     RadialBasis,
+    ToCosines,
     envelope,
-    legendre_to_cosines,
 )
 from jmp_calc.models.config import ModelConfig
 from jmp_calc.models.layers import Dense, in_full_precision, scaled_silu
@@ -46,6 +47,8 @@ class Shared:
     radial_atom_update: Float[Tensor, "edges rbf"]
     radial_output: Float[Tensor, "edges rbf"]
     radial_atom_to_atom: Float[Tensor, "aa_edges rbf"]
+    pair_slots: Slots
+    """Layout of the atom_atom edges."""
     factors_triplet: Float[Tensor, "edges cbf angular"]
     factors_atom_to_edge: Float[Tensor, "edges cbf angular"]
     factors_edge_to_atom: Float[Tensor, "atoms cbf ae_angular"]
@@ -58,7 +61,6 @@ class Shared:
 class Bases(torch.nn.Module):
     """Radial basis and its projections, shared by all blocks (section 4.5)."""
 
-    legendre_series: Tensor
     # Set by name in a loop below; declared for the type checker.
     mlp_rbf_qint: Dense
     mlp_rbf_tint: Dense
@@ -67,6 +69,9 @@ class Bases(torch.nn.Module):
     mlp_rbf_h: Dense
     mlp_rbf_out: Dense
     mlp_rbf_aint: Dense
+    # Another kind of module in the form for inference.
+    mlp_sbf_qint: torch.nn.Module
+    to_cosines: torch.nn.Module
     mlp_cbf_qint: FactorisedProjection
     mlp_cbf_tint: FactorisedProjection
     mlp_cbf_aeint: FactorisedProjection
@@ -86,11 +91,7 @@ class Bases(torch.nn.Module):
         self.mlp_sbf_qint = FactorisedProjection(
             n_radial, n_angular**2, config.emb_size_sbf
         )
-        self.register_buffer(
-            "legendre_series",
-            torch.from_numpy(legendre_to_cosines(n_angular)),
-            persistent=False,
-        )
+        self.to_cosines = ToCosines(n_angular)
 
     def forward(self, graph: AtomGraph) -> Shared:
         """Evaluate everything that depends on geometry alone, never in 16 bits.
@@ -125,12 +126,12 @@ class Bases(torch.nn.Module):
             rules=config.rules,
         )
         main = self.radial(scaled["main"])
-        atom_edge = self.radial(scaled["atom_edge"])
+        # the same edges with the same cutoff have the same basis
+        is_same = triplets.atom_edge is triplets.main and torch.equal(
+            graph.atom_edge.envelope_cutoff, graph.main.envelope_cutoff
+        )
+        atom_edge = main if is_same else self.radial(scaled["atom_edge"])
         quad = self.radial(scaled["quadruplet"])
-        spherical = self.mlp_sbf_qint(main)
-        spherical = spherical.view(
-            *spherical.shape[:2], n_angular, n_angular
-        ) @ self.legendre_series.to(dtype)
         edge_to_atom = triplets.atom_edge.pad(self.mlp_cbf_eaint(atom_edge))
         return Shared(
             graph=graph,
@@ -146,12 +147,13 @@ class Bases(torch.nn.Module):
             radial_atom_update=self.mlp_rbf_h(main),
             radial_output=self.mlp_rbf_out(main),
             radial_atom_to_atom=self.mlp_rbf_aint(self.radial(scaled["atom_atom"])),
+            pair_slots=Slots.of(graph.atom_atom, graph.n_atoms),
             factors_triplet=self.mlp_cbf_tint(main),
             factors_atom_to_edge=self.mlp_cbf_aeint(main),
             factors_edge_to_atom=edge_to_atom.transpose(1, 2).flatten(2),
             circular_quadruplet=quads.incoming_cosine
             @ self.mlp_cbf_qint(quad).transpose(1, 2),
-            factors_quadruplet=spherical.flatten(2),
+            factors_quadruplet=self.to_cosines(self.mlp_sbf_qint(main)),
         )
 
 

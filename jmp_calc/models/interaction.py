@@ -128,7 +128,7 @@ class AtomToAtomInteraction(torch.nn.Module):
     ) -> Float[Tensor, "atoms atom_dim"]:
         """Return the update of the atom features."""
         edges = shared.graph.atom_atom
-        slots = Slots.of(edges, shared.graph.n_atoms)
+        slots = shared.pair_slots
         x = self.down(atom)[edges.source]
         radial = slots.pad(shared.radial_atom_to_atom)
         v = radial.transpose(1, 2) @ slots.pad(x)
@@ -200,10 +200,10 @@ def sum_quadruplets(
     width, q_width = quads.main.width, quads.quadruplet.width
     n_parts = quads.incoming.shape[1] // n
     moments = (quads.incoming @ x).view(x.shape[0], n, n_parts, channels)
-    moments = quads.quadruplet.pad(moments)
-    moments = moments.transpose(1, 2).reshape(n_atoms, n, q_width * n_parts, channels)
-    total = quads.outgoing @ moments  # (atoms, harmonics, width * angular, dim)
-    total = total.view(n_atoms, n, width, n, channels).permute(0, 2, 3, 1, 4)
+    # (quad_edges, ...) -> (atoms, harmonics, parts * quad_width, dim)
+    moments = quads.quadruplet.pad(moments).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    total = quads.outgoing @ moments  # (atoms, harmonics, angular * width, dim)
+    total = total.view(n_atoms, n, n, width, channels).permute(0, 3, 2, 1, 4)
     total = total.reshape(n_atoms, width, n * n, channels)
     closed = x.new_zeros((n_atoms * width * q_width, channels)).index_copy(
         0, quads.closure_to, x[quads.closure_from[0], quads.closure_from[1]]
