@@ -46,6 +46,7 @@ from jmp_calc.calculator.head_notes import (
 from jmp_calc.calculator.memory import Memory, require_list
 from jmp_calc.calculator.tags import read_tags
 from jmp_calc.errors import ArgumentError
+from jmp_calc.models.frozen.freeze import freeze_
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.pretrained import load_model
 
@@ -111,7 +112,7 @@ class JMPCalculator(Calculator):
         if head is not None:
             force_kind(loaded.heads[head], force_choice)
         loaded = loaded.to(device=target, dtype=DTYPES[dtype])
-        self.model = loaded.eval().requires_grad_(False)
+        self.model = freeze_(loaded)
         self.parameters = {
             "model": given,
             "head": head,

@@ -37,6 +37,7 @@ from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.graph.build import build_graph
 from jmp_calc.graph.rules import GraphRules
 from jmp_calc.models.config import HeadSpec
+from jmp_calc.models.frozen.freeze import freeze_
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.pretrained import load_model
 
@@ -110,7 +111,7 @@ class Predictor:
             loaded = load_model(model, offline=offline)
         chosen = _chosen(loaded, heads)
         loaded = loaded.to(device=target, dtype=DTYPES[dtype])
-        self.model = loaded.eval().requires_grad_(False)
+        self.model = freeze_(loaded)
         self.quantities = _quantities(loaded, chosen)
         """What is predicted, in the order of the results."""
         self._energy = [

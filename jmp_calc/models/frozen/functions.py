@@ -1,0 +1,295 @@
+"""Chains of dense layers as single operations with a derivative written out.
+
+Between the sums over neighbours GemNet-OC is a chain of dense layers on edges. Autograd
+would keep a tensor for each activation, product and sum of it, and walk back through
+all of them. With frozen weights only what enters each activation is needed, and the
+products with weights are nearly all the work that is left. Scale factors, 1/0.6 of the
+activation and 1/sqrt(2) of the residual sums are constants of the weights.
+
+Functions here differentiate once, which is all that forces need.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+SILU_GAIN = 1 / 0.6
+"""What the scaled activation is multiplied with; see ``layers.scaled_silu``."""
+
+_silu_backward = torch.ops.aten.silu_backward
+
+
+def residuals_forward(
+    x: Float[Tensor, "rows dim"], weights: Sequence[Tensor], saved: list[Tensor]
+) -> Float[Tensor, "rows dim"]:
+    """Return ``2^(n/2)`` times the result of n residual layers.
+
+    With ``x_k' = 2^(k/2) x_k`` a layer ``(x + act(W2 act(W1 x))) / sqrt(2)`` becomes
+    ``x' + 2^(k/2) / 0.6 silu(W2' silu(W1' x'))``: one sum, the constants are in the
+    weights.
+
+    Args:
+        x: Input.
+        weights: From :func:`residual_weights`, two per layer.
+        saved: Gets what the derivative needs.
+    """
+    for k in range(0, len(weights), 2):
+        first = torch.mm(x, weights[k])
+        second = torch.mm(torch.nn.functional.silu(first), weights[k + 1])
+        saved += [first, second]
+        x = torch.add(x, torch.nn.functional.silu(second), alpha=_gain(k))
+    return x
+
+
+def residuals_backward(
+    grad: Float[Tensor, "rows dim"], weights: Sequence[Tensor], saved: list[Tensor]
+) -> Float[Tensor, "rows dim"]:
+    """Return the derivative with respect to the input of the layers.
+
+    Args:
+        grad: Derivative with respect to the result, times :func:`top_gain`;
+            overwritten.
+        weights: As in :func:`residuals_forward`.
+        saved: As filled there; emptied from the end.
+    """
+    # the running derivative carries the factor of the layer's sum, so that what changes
+    # it from layer to layer is part of the matrix product
+    for k in range(len(weights) - 2, -1, -2):
+        second, first = saved.pop(), saved.pop()
+        inner = torch.mm(_silu_backward(grad, second), weights[k + 1].t())
+        grad = grad.addmm_(
+            _silu_backward(inner, first),
+            weights[k].t(),
+            beta=math.sqrt(0.5) if k else 1 / SILU_GAIN,
+            alpha=_gain(k - 2) if k else 1.0,
+        )
+    return grad
+
+
+def top_gain(weights: Sequence[Tensor]) -> float:
+    """Return what :func:`residuals_backward` wants its argument multiplied with."""
+    return _gain(len(weights) - 2) if weights else 1.0
+
+
+def _gain(k: int) -> float:
+    """Factor of the last activation of the layer with weights k and k + 1."""
+    return 2 ** (k / 4) * SILU_GAIN
+
+
+def residual_weights(stack: Iterable[Any]) -> list[Tensor]:
+    """Return transposed weights of residual layers with the constants in them.
+
+    Args:
+        stack: Residual layers of two dense layers each.
+    """
+    found: list[Tensor] = []
+    for k, layer in enumerate(stack):
+        found.append(layer[0].weight.detach().t() * 2 ** (-k / 2))
+        found.append(layer[1].weight.detach().t() * SILU_GAIN)
+    return [weight.contiguous() for weight in found]
+
+
+class Residuals(torch.autograd.Function):
+    """``scale`` times the result of residual layers; see :func:`residuals_forward`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Sequence[Tensor], scale: float) -> Tensor:
+        """Apply the layers to rows."""
+        saved: list[Tensor] = []
+        y = residuals_forward(x, weights, saved)
+        ctx.save_for_backward(*saved)
+        factor = scale * 2 ** (-len(weights) / 4)
+        ctx.weights, ctx.scale = weights, factor
+        return y * factor
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return the derivative with respect to the rows."""
+        saved = list(ctx.saved_tensors)
+        scale = ctx.scale * top_gain(ctx.weights)
+        return residuals_backward(grad * scale, ctx.weights, saved), None, None
+
+
+class Messages(torch.autograd.Function):
+    """All that a block makes of the edge features before its sums over neighbours.
+
+    Returns the activated features of the edge itself (without 1/0.6), and for each of
+    the triplet, quadruplet and edge-to-atom interactions the gated, down-projected
+    message, activated (without 1/0.6).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        edge: Float[Tensor, "edges dim"],
+        triplet: Float[Tensor, "edges rbf"],
+        quadruplet: Float[Tensor, "edges rbf"],
+        edge_to_atom: Float[Tensor, "edges rbf"],
+        dense: Float[Tensor, "dim four_dims"],
+        gates: Sequence[Tensor],
+        downs: Sequence[Tensor],
+    ) -> tuple[Tensor, ...]:
+        """Make the four features."""
+        radial = (triplet, quadruplet, edge_to_atom)
+        hidden = torch.mm(edge, dense)
+        active = torch.nn.functional.silu(hidden)
+        width = edge.shape[1]
+        outputs, lowered = [active[:, :width]], []
+        for k, (rad, gate, down) in enumerate(zip(radial, gates, downs, strict=True)):
+            message = active[:, (k + 1) * width : (k + 2) * width]
+            low = torch.mm(torch.mm(rad, gate).mul_(message), down)
+            lowered.append(low)
+            outputs.append(torch.nn.functional.silu(low))
+        ctx.save_for_backward(*radial, hidden, *lowered)
+        ctx.dense, ctx.gates, ctx.downs = dense, gates, downs
+        return tuple(outputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, own: Tensor, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the derivatives with respect to edge features and radial factors."""
+        *radial, hidden, a, b, c = ctx.saved_tensors
+        lowered = (a, b, c)
+        width = own.shape[1]
+        total = torch.empty_like(hidden)
+        total[:, :width] = own
+        by_radial = []
+        for k in range(3):
+            part = slice((k + 1) * width, (k + 2) * width)
+            product = torch.mm(_silu_backward(grads[k], lowered[k]), ctx.downs[k].t())
+            torch.mul(product, torch.mm(radial[k], ctx.gates[k]), out=total[:, part])
+            message = torch.nn.functional.silu(hidden[:, part])
+            by_radial.append(torch.mm(product.mul_(message), ctx.gates[k].t()))
+        edge = torch.mm(_silu_backward(total, hidden), ctx.dense.t())
+        return edge, *by_radial, None, None, None
+
+
+class Joined(torch.autograd.Function):
+    """Sum of the feature of an edge and the messages that reach it from both ends.
+
+    ``a * own + b * sum_k (silu(y_k U_k)[:, :d] + silu(y_k U_k)[swap, d:])``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        own: Float[Tensor, "edges dim"],
+        swap: Int[Tensor, " edges"],
+        ups: Sequence[Tensor],
+        own_scale: float,
+        scale: float,
+        *sums: Tensor,
+    ) -> Float[Tensor, "edges dim"]:
+        """Join everything."""
+        width = own.shape[1]
+        total = torch.nn.functional.silu(torch.mm(sums[0], ups[0]))
+        for y, up in zip(sums[1:], ups[1:], strict=True):
+            total += torch.nn.functional.silu(torch.mm(y, up))
+        result = total[:, width:].index_select(0, swap).add_(total[:, :width])
+        result.mul_(scale).add_(own, alpha=own_scale)
+        # their products with U are twelve times as large and quickly made again
+        ctx.save_for_backward(swap, *sums)
+        ctx.ups, ctx.own_scale, ctx.scale = ups, own_scale, scale
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the derivatives with respect to the feature and the sums."""
+        swap, *sums = ctx.saved_tensors
+        scaled = grad * ctx.scale
+        # an edge is the counter-edge of its counter-edge
+        both = torch.cat([scaled, scaled.index_select(0, swap)], dim=1)
+        by_sum = [
+            torch.mm(_silu_backward(both, torch.mm(y, up)), up.t())
+            for y, up in zip(sums, ctx.ups, strict=True)
+        ]
+        return grad * ctx.own_scale, None, None, None, None, *by_sum
+
+
+class Updated(torch.autograd.Function):
+    """New edge features: residual layers, sum with the old ones, residual layers."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        edge: Float[Tensor, "edges dim"],
+        x: Float[Tensor, "edges dim"],
+        before: Sequence[Tensor],
+        after: Sequence[Tensor],
+    ) -> Float[Tensor, "edges dim"]:
+        """Apply the layers."""
+        saved: list[Tensor] = []
+        x = residuals_forward(x, before, saved)
+        ctx.inner = 2 ** (-len(before) / 4 - 0.5)
+        ctx.outer = 2 ** (-len(after) / 4)
+        merged = torch.add(edge * math.sqrt(0.5), x, alpha=ctx.inner)
+        y = residuals_forward(merged, after, saved)
+        ctx.save_for_backward(*saved)
+        ctx.before, ctx.after = before, after
+        return y * ctx.outer if after else y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the derivatives with respect to both inputs."""
+        saved = list(ctx.saved_tensors)
+        grad = residuals_backward(
+            grad * (ctx.outer * top_gain(ctx.after)), ctx.after, saved
+        )
+        edge = grad * math.sqrt(0.5)
+        x = residuals_backward(
+            grad.mul_(ctx.inner * top_gain(ctx.before)), ctx.before, saved
+        )
+        return edge, x, None, None
+
+
+class Concatenated(torch.autograd.Function):
+    """Edge features from both atoms and the edge, residual layers, and the skip."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        edge: Float[Tensor, "edges dim"],
+        of_source: Float[Tensor, "atoms dim"],
+        of_target: Float[Tensor, "atoms dim"],
+        source: Int[Tensor, " edges"],
+        target: Int[Tensor, " edges"],
+        weight: Tensor,
+        layers: Sequence[Tensor],
+    ) -> Float[Tensor, "edges dim"]:
+        """Apply the layers; the products with atom features are already made."""
+        hidden = torch.mm(edge, weight)
+        hidden += of_source.index_select(0, source)
+        hidden += of_target.index_select(0, target)
+        saved = [source, target, hidden]
+        x = torch.nn.functional.silu(hidden).mul_(SILU_GAIN)
+        x = residuals_forward(x, layers, saved)
+        ctx.save_for_backward(*saved)
+        ctx.weight, ctx.layers, ctx.n_atoms = weight, layers, of_source.shape[0]
+        ctx.scale = 2 ** (-len(layers) / 4 - 0.5)
+        return torch.add(edge * math.sqrt(0.5), x, alpha=ctx.scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the derivatives with respect to edge and atom features."""
+        source, target, *saved = ctx.saved_tensors
+        inner = residuals_backward(
+            grad * (ctx.scale * top_gain(ctx.layers)), ctx.layers, saved
+        )
+        inner = _silu_backward(inner.mul_(SILU_GAIN), saved.pop())
+        edge = torch.addmm(grad, inner, ctx.weight.t(), beta=math.sqrt(0.5))
+        of_source, of_target = (
+            inner.new_zeros((ctx.n_atoms, inner.shape[1])).index_add_(0, index, inner)
+            for index in (source, target)
+        )
+        return edge, of_source, of_target, None, None, None, None
