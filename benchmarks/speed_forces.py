@@ -1,0 +1,266 @@
+"""How long do energy and forces take, how near is that to the floor, what memory?
+
+    python benchmarks/speed_forces.py [--cases S-molecule-gradient ...] [--threads 2]
+    python benchmarks/speed_forces.py --vs mymodule:make_calculator
+
+The floor is the time of the products of the network with its own weights (same shapes,
+forward and, for gradient forces, backward to the inputs; no angular contractions, no
+graph, no activations), run back to back in the same process; the efficiency is floor /
+time. It holds across machines. Structures are those of the published measurements:
+aspirin (21 atoms; 8 angstrom and 30 neighbours for direct forces, 7 and 100 for
+gradient forces) and a 96-atom cell of rutile (12 angstrom, 30 neighbours); jmp-nano
+with its own rules. Weights of S and L are random. Graph building is part of the time.
+
+Each case runs in a process of its own. Memory is the peak of that process above what it
+had with the model loaded. ``--vs`` names a function that returns any ASE calculator, to
+be timed on the same structures in turn with jmp-nano.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.io import read
+from ase.spacegroup import crystal
+from provenance import write_result
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from jmp_calc import JMPCalculator
+from jmp_calc.graph.rules import GraphRules
+from jmp_calc.models.config import SIZES, HeadSpec
+from jmp_calc.models.jmp import JMPModel
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+RULES = {
+    ("molecule", "direct"): {"cutoff": 8.0, "max_neighbors": 30, "is_periodic": False},
+    ("molecule", "gradient"): {
+        "cutoff": 7.0,
+        "max_neighbors": 100,
+        "is_periodic": False,
+    },
+    ("cell", "direct"): {"cutoff": 12.0, "max_neighbors": 30, "is_periodic": True},
+    ("cell", "gradient"): {"cutoff": 12.0, "max_neighbors": 30, "is_periodic": True},
+}
+"""Graph rules of S and L by structure and kind of forces."""
+
+
+def structure(name: str) -> Atoms:
+    """Return one of the structures by name."""
+    if name == "molecule":
+        with np.load(EXAMPLES / "aspirin_rmd17.npz") as frames:
+            return Atoms(frames["nuclear_charges"], frames["coords"][0])
+    if name == "cell":
+        rutile = crystal(
+            ["Ti", "O"],
+            basis=[(0, 0, 0), (0.305, 0.305, 0)],
+            spacegroup=136,
+            cellpar=[4.594, 4.594, 2.959, 90, 90, 90],
+        )
+        atoms = rutile * (2, 2, 4)
+        # no ties between distances, as in dynamics
+        atoms.rattle(0.02, seed=0)
+        return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    return read(EXAMPLES / f"{name}.xyz")
+
+
+def calculator(size: str, name: str, forces: str, dtype: str) -> JMPCalculator:
+    """Return a calculator of a size: jmp-nano, or S and L with random weights."""
+    if size == "nano":
+        head = "pbe" if name == "cell" else "qm7x"
+        return JMPCalculator("jmp-nano", head=head, dtype=dtype)
+    torch.manual_seed(0)
+    is_direct = forces == "direct"
+    spec = HeadSpec(
+        name="task",
+        graph=GraphRules(
+            rules="published",
+            atom_edge_cutoff=None,
+            radial_cutoff=12.0,
+            atom_atom_cutoff=12.0,
+            **RULES[name, forces],
+        ),
+        forces=forces,
+        has_direct_forces=is_direct,
+        domain="molecule" if name == "molecule" else "crystal",
+    )
+    model = JMPModel(replace(SIZES[size], has_direct_forces=is_direct), [spec])
+    return JMPCalculator(model, head="task", dtype=dtype)
+
+
+class Products(TorchDispatchMode):
+    """Records the shapes of all matrix products with a weight."""
+
+    def __init__(self, model: JMPModel) -> None:
+        super().__init__()
+        self._weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        self.shapes: list[tuple[int, int, int]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            left, right = args[-2:]
+            if right.untyped_storage().data_ptr() in self._weights:
+                self.shapes.append((left.shape[0], left.shape[1], right.shape[1]))
+        return func(*args, **(kwargs or {}))
+
+
+def best(work: Callable[[], Any], seconds: float, least: int = 3) -> dict[str, float]:
+    """Return the least wall and processor time of a repeated piece of work, s."""
+    walls, cpus = [], []
+    begin = time.perf_counter()
+    while len(walls) < least or time.perf_counter() - begin < seconds:
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    return {"wall": min(walls), "cpu": min(cpus)}
+
+
+def products(atoms: Atoms, calc: JMPCalculator) -> Callable[[], None]:
+    """Return work that does nothing but the products with weights."""
+    with Products(calc.model) as seen:
+        calc.calculate(atoms, ["energy", "forces"])
+    dtype = calc.model.dtype
+    pairs: dict[tuple[int, int, int], tuple[torch.Tensor, torch.Tensor]] = {
+        shape: (
+            torch.randn(shape[0], shape[1], dtype=dtype),
+            torch.randn(shape[2], shape[1], dtype=dtype).T,
+        )
+        for shape in set(seen.shapes)
+    }
+
+    def work() -> None:
+        for shape in seen.shapes:
+            torch.mm(*pairs[shape])
+
+    return work
+
+
+def peak_memory() -> float:
+    """Return the peak memory of this process since the last reset, MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def run_case(case: str, dtype: str, seconds: float) -> dict[str, Any]:
+    """Return time, floor and memory of one case."""
+    size, name, forces = case.split("-")
+    atoms, calc = structure(name), calculator(size, name, forces, dtype)
+    generator = np.random.default_rng(0)
+
+    def evaluate() -> None:
+        moved = atoms.copy()
+        moved.positions += 1e-4 * generator.standard_normal(moved.positions.shape)
+        calc.calculate(moved, ["energy", "forces"])
+
+    # what imports and first calls leave behind is not the memory of the case
+    calculator("nano", "ethanol", "gradient", dtype).calculate(
+        structure("ethanol"), ["energy", "forces"]
+    )
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_memory()
+    first = time.perf_counter()
+    evaluate()
+    first = time.perf_counter() - first
+    took = best(evaluate, seconds)
+    peak = peak_memory() - before
+    floor = best(products(atoms, calc), seconds / 3)
+    return {
+        "n_atoms": len(atoms),
+        "first_s": first,
+        "time_s": took["wall"],
+        "floor_s": floor["wall"],
+        "efficiency": floor["wall"] / took["wall"],
+        "cpu_s": took["cpu"],
+        "floor_cpu_s": floor["cpu"],
+        "efficiency_cpu": floor["cpu"] / took["cpu"],
+        "peak_above_weights_MB": peak,
+        "weights_MB": sum(p.nbytes for p in calc.model.parameters()) / 2**20,
+    }
+
+
+def compare(names: list[str], dtype: str, seconds: float) -> dict[str, Any]:
+    """Time jmp-nano and other calculators in turn on the same structures."""
+    values: dict[str, Any] = {}
+    for system in ("ethanol", "molecule", "cell"):
+        atoms = structure(system)
+        calcs = {"jmp-nano": calculator("nano", system, "gradient", dtype)}
+        for name in names:
+            module, _, function = name.partition(":")
+            calcs[name] = getattr(importlib.import_module(module), function)()
+        for name, calc in calcs.items():
+            moved = atoms.copy()
+            moved.calc = calc
+
+            def step(moved: Atoms = moved) -> None:
+                moved.rattle(1e-4, rng=np.random.default_rng())
+                moved.get_forces()
+
+            step()
+            took = best(step, seconds)
+            values[f"{system}, {name}"] = 1 / took["wall"]
+            print(f"{system:10s} {name:30s} {1 / took['wall']:8.2f} evaluations/s")
+    return values
+
+
+CASES = tuple(
+    f"{size}-{name}-{forces}"
+    for size in ("S", "L")
+    for name in ("molecule", "cell")
+    for forces in ("direct", "gradient")
+) + tuple(f"nano-{name}-gradient" for name in ("ethanol", "molecule", "cell"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
+    parser.add_argument("--vs", nargs="+", default=[], metavar="MODULE:FUNCTION")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.one:
+        print(json.dumps(run_case(options.one, options.dtype, options.seconds)))
+        return
+    values: dict[str, Any] = {"dtype": options.dtype, "cases": {}}
+    for case in options.cases if not options.vs else ():
+        command = [sys.executable, __file__, "--one", case]
+        for name in ("threads", "dtype", "seconds"):
+            command += [f"--{name}", str(getattr(options, name))]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        values["cases"][case] = found
+        print(
+            f"{case:24s} {found['time_s']:8.3f} s  floor {found['floor_s']:8.3f} s  "
+            f"efficiency {found['efficiency']:.2f} (cpu {found['efficiency_cpu']:.2f})"
+            f"  memory {found['peak_above_weights_MB']:7.0f} MB",
+            flush=True,
+        )
+    if options.vs:
+        values["evaluations_per_s"] = compare(
+            options.vs, options.dtype, options.seconds
+        )
+    write_result("speed_forces", values, options.out)
+
+
+if __name__ == "__main__":
+    main()
