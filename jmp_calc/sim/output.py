@@ -25,7 +25,7 @@ from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.files import replacing
 from jmp_calc.versions import installed_versions
 
-PACKAGES = ("jmp-calc", "ase", "numpy", "scipy", "matscipy", "torch")
+PACKAGES = ("jmp-calc", "ase", "numpy", "scipy", "matscipy", "torch", "dftd3")
 """Packages whose versions a summary states if they are installed."""
 
 RESULT_PREFIX = "jmp_"

@@ -102,9 +102,7 @@ class Walker:
         self._check_head(results.get("head"))
         values = {name: results[name] for name in self.settings.properties}
         system = self.system
-        system.calc = SinglePointCalculator(
-            system, free_energy=results["energy"], **values
-        )
+        system.calc = SinglePointCalculator(system, **values)
         frame = self._frame(values, results)
         # what "cell" holds in place for the optimizer is not held in the structure
         source = system if self.settings.has_positions else frame

@@ -179,6 +179,7 @@ def test_the_spread_of_errors_far_from_zero_is_exact():
 def test_own_results_and_plain_keys_of_a_file_are_labels_and_are_renamed(tmp_path):
     own, plain = rattled(0), rattled(1)
     own.calc = SinglePointCalculator(own, energy=1.5, forces=np.ones((4, 3)))
+    own.info["energy"] = 99.0
     plain.info |= {"energy": 2.5, "note": "two words"}
     plain.arrays["forces"] = np.full((4, 3), 2.0)
     result = single_points([own, plain], tmp_path)

@@ -321,17 +321,50 @@ def test_if_none_can_be_computed_the_first_error_is_raised_and_nothing_written(
     assert not out.exists()
 
 
-def test_a_collapsing_cell_ends_alone(tmp_path):
-    class Collapsing(CountingEMT):
+@pytest.mark.parametrize("stress", [1.0, -1.0])
+def test_a_cell_that_collapses_or_bursts_ends_alone(stress, tmp_path):
+    class Torn(CountingEMT):
         def evaluate(self, list_of_atoms, properties=("energy", "forces")):
             found = super().evaluate(list_of_atoms, properties)
             for results in found:
-                results["stress"] = np.array([1.0, 1, 1, 0, 0, 0])
+                results["stress"] = stress * np.array([1.0, 1, 1, 0, 0, 0])
             return found
 
-    result = relax({"cu": bulk("Cu")}, tmp_path, Collapsing(), move="cell")
+    result = relax({"cu": bulk("Cu")}, tmp_path, Torn(), move="cell")
     assert result.outcomes[0].status == "unstable"
     assert "times that of the start, outside of 0.25 to 4" in result.outcomes[0].reason
+    assert result.outcomes[0].n_steps < 30
+
+
+def test_forces_too_large_for_a_step_end_it_alone(tmp_path):
+    class Bursting(CountingEMT):
+        def evaluate(self, list_of_atoms, properties=("energy", "forces")):
+            found = super().evaluate(list_of_atoms, properties)
+            found[0]["forces"] = np.full((4, 3), 1e300)
+            return found
+
+    # their squares are infinite: the first step is none, the second no number
+    with np.errstate(all="ignore"):
+        result = relax({"cu": rattled("Cu", 0)}, tmp_path, Bursting())
+    outcome = result.outcomes[0]
+    assert outcome.status == "unstable"
+    assert outcome.reason == "after step 1: the optimizer sent an atom to infinity"
+    assert np.isfinite(read(outcome.files.final).positions).all()
+
+
+def test_velocities_of_the_input_are_not_those_of_the_result(tmp_path):
+    atoms = rattled("Cu", 0)
+    atoms.set_velocities(np.ones((4, 3)))
+    outcome = relax({"cu": atoms}, tmp_path, steps=1).outcomes[0]
+    assert not read(outcome.files.final).has("momenta")
+    assert not read(outcome.files.trajectory).has("momenta")
+
+
+def test_energy_changes_are_told_in_total_and_by_atom(tmp_path):
+    row = relax({"cu": rattled("Cu", 0)}, tmp_path).outcomes[0].row()
+    change = row["final_energy_eV"] - row["initial_energy_eV"]
+    assert row["energy_change_eV"] == pytest.approx(change)
+    assert row["energy_change_meV_per_atom"] == pytest.approx(1000 * change / 4)
 
 
 def test_a_head_that_changes_on_the_way_is_told(tmp_path):
