@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from ase import Atoms
@@ -29,9 +29,12 @@ from jmp_calc.cli.options import HintingCommand, ModelOptions, settings_options
 from jmp_calc.cli.structures import Structure, read_structures
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.pretrained.loading import OUR_SUFFIX, PUBLISHED_SUFFIXES
-from jmp_calc.sim.check.measurement import FAIL, Measurement, failed
+from jmp_calc.sim.check.measurement import Measurement, failed
 from jmp_calc.sim.check.settings import TEST_NAMES, CheckSettings
 from jmp_calc.sim.output import check_new, save_summary, save_text, versions, writing
+
+if TYPE_CHECKING:
+    from jmp_calc.sim.check.check import CheckResult
 
 REPORTS = (".yml", ".yaml", ".json")
 """Endings of reports."""
@@ -116,10 +119,14 @@ def check(
         for subject in subjects:
             _print_subject(subject)
             found[subject.name] = _test(subject, settings)
-            _print_table(found[subject.name])
-    bad = {name: _failures(table) for name, table in found.items()}
+    bad = {name: result.failed for name, result in found.items()}
     if out is not None:
         _save(out, structures, model, settings, subjects, found)
+    for name, result in found.items():
+        if result.hidden:
+            print(
+                f"{name}: noise hides what these look for: {', '.join(result.hidden)}"
+            )
     return _print_verdict(bad, out)
 
 
@@ -130,10 +137,6 @@ def _check_report(out: Path, *, overwrite: bool) -> None:
     check_new([out], overwrite=overwrite)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-
-
-Table = dict[str, list[Measurement]]
-"""Test -> what it found."""
 
 
 def _split(
@@ -273,11 +276,15 @@ def _built_in(
     return found
 
 
-def _test(subject: Subject, settings: CheckSettings) -> Table:
-    from jmp_calc.sim.check.check import run_check
+def _test(subject: Subject, settings: CheckSettings) -> CheckResult:
+    """Do the tests, and print each row as soon as it is known."""
+    from jmp_calc.sim.check.check import CheckResult, run_check
 
+    print(f"\n  {'test':12s} {'quantity':21s} {'value':>9s} {'limit':>8s}  verdict")
     if subject.refusal is not None:
-        return {"elements": [failed("covered", subject.refusal)]}
+        rows = [failed("covered", subject.refusal)]
+        _print_rows("elements", rows)
+        return CheckResult(measurements={"elements": rows})
     began = time.monotonic()
     is_told = False
     with tqdm(unit="structure", disable=None, leave=False) as bar:
@@ -292,13 +299,16 @@ def _test(subject: Subject, settings: CheckSettings) -> Table:
                 seconds = (time.monotonic() - began) / n_evaluated * expected
                 _print_duration(seconds, expected, is_quick=settings.quick)
 
-        return run_check(
+        result = run_check(
             subject.atoms,
             settings,
             calculator=subject.calculator,
             reach_A=subject.reach_A,
             progress=show,
-        ).measurements
+            report=_print_rows,
+        )
+    print()
+    return result
 
 
 def _print_duration(seconds: float, expected: int, *, is_quick: bool) -> None:
@@ -306,18 +316,12 @@ def _print_duration(seconds: float, expected: int, *, is_quick: bool) -> None:
     if seconds < LONG_SECONDS:
         return
     less = "" if is_quick else "--quick, "
-    print_facts(
-        {
-            "time": f"about {seconds / 60:.0f} min for {expected} evaluations; {less}a "
-            "smaller structure and --only are faster"
-        }
-    )
-
-
-def _failures(table: Table) -> list[str]:
-    return [
-        test for test, found in table.items() if any(m.status == FAIL for m in found)
-    ]
+    with tqdm.external_write_mode():
+        print(
+            f"  (about {seconds / 60:.0f} min for {expected} evaluations; {less}--only "
+            "and smaller structures take less)",
+            flush=True,
+        )
 
 
 def _print_subject(subject: Subject) -> None:
@@ -335,17 +339,17 @@ def _print_subject(subject: Subject) -> None:
         print_facts({"note": note})
 
 
-def _print_table(table: Table) -> None:
-    print(f"\n  {'test':12s} {'quantity':21s} {'value':>9s} {'limit':>8s}  verdict")
-    for test, found in table.items():
+def _print_rows(test: str, found: Sequence[Measurement]) -> None:
+    # a bar of progress moves out of the way
+    with tqdm.external_write_mode():
         for number, m in enumerate(found):
             value = "" if m.value is None else f"{m.value:.2g}"
             limit = "" if m.limit is None else f"{m.limit:.1g}"
             print(
                 f"  {test if number == 0 else '':12s} {m.quantity:21s} {value:>9s} "
-                f"{limit:>8s}  {m.status}{_remark(m)}"
+                f"{limit:>8s}  {m.status}{_remark(m)}",
+                flush=True,
             )
-    print()
 
 
 def _remark(m: Measurement) -> str:
@@ -372,10 +376,10 @@ def _save(
     model: ModelOptions,
     settings: CheckSettings,
     subjects: Sequence[Subject],
-    found: dict[str, Table],
+    found: dict[str, CheckResult],
 ) -> None:
     """Write the report."""
-    bad = {name: _failures(table) for name, table in found.items()}
+    bad = {name: result.failed for name, result in found.items()}
     report = {
         "status": "fail" if any(bad.values()) else "pass",
         "inputs": describe_inputs(structures),
@@ -388,11 +392,7 @@ def _save(
                 "n_atoms": len(subject.atoms),
                 "model": subject.about,
                 "failed": bad[subject.name],
-                "tests": [
-                    {"test": test, **asdict(measurement)}
-                    for test, measurements in found[subject.name].items()
-                    for measurement in measurements
-                ],
+                "tests": found[subject.name].table(),
             }
             for subject in subjects
         ],

@@ -132,6 +132,24 @@ def test_an_active_neighbor_cap_is_told(capsys):
     assert "all tests pass (ethanol, Cu-slab-CO)" in out
 
 
+def test_a_hard_cap_on_neighbors_of_a_perfect_crystal_is_found_out(capsys):
+    # ties at the cap: which neighbours count depends on the last digit
+    save_weights(published_model(), Path("toy.safetensors"))
+    words = ("toy.safetensors", "cu.xyz", "--head", "oc20", "--forces", "gradient")
+    assert check(*words, "--quick", "--only", "rotation") == 3
+    out = capsys.readouterr().out
+    assert "cu: noise hides what these look for: rotation" in out
+    assert "cu: NOT safe: noise failed" in out
+
+
+def test_a_long_check_says_so(capsys, monkeypatch):
+    monkeypatch.setattr("jmp_calc.cli.check.LONG_SECONDS", 0.0)
+    assert check("--calculator", "emt", "cu.xyz", "--only", "forces") == 0
+    out = capsys.readouterr().out
+    # 32 to know the noise, 12 coordinates back and forth, and where they are
+    assert "(about 0 min for 57 evaluations; --quick, --only and smaller" in out
+
+
 def test_an_element_that_is_not_covered_is_a_failed_test(capsys):
     assert check("jmp-nano", "iron.xyz", "ethanol.xyz", "--only", "elements") == 3
     out = capsys.readouterr().out

@@ -27,6 +27,7 @@ from jmp_calc.sim.check.invariance import (
 )
 from jmp_calc.sim.check.measurement import (
     FAIL,
+    HIDDEN_NOTE,
     PASS,
     Measurement,
     failed,
@@ -83,6 +84,15 @@ class CheckResult:
             if any(measurement.status == FAIL for measurement in found)
         ]
 
+    @property
+    def hidden(self) -> list[str]:
+        """Tests of which a measurement says nothing because of noise."""
+        return [
+            test
+            for test, found in self.measurements.items()
+            if any(measurement.note == HIDDEN_NOTE for measurement in found)
+        ]
+
     def table(self) -> list[dict[str, Any]]:
         """Return plain data, a row per measurement."""
         return [
@@ -99,11 +109,13 @@ def run_check(
     calculator: Any,
     reach_A: float | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    report: Callable[[str, list[Measurement]], None] | None = None,
 ) -> CheckResult:
     """Test a calculator on one structure.
 
     A calculator that refuses a test fails it. One that refuses the structure itself
-    fails the test of elements, and there are no others.
+    fails the test of elements, and there are no others. Where noise hides what a test
+    looks for, the test of noise is done although it is not asked for.
 
     Args:
         atoms: The structure; not changed. Constraints and velocities do not matter.
@@ -112,6 +124,7 @@ def run_check(
         reach_A: Beyond the cutoff of the calculator, angstrom; None: not known.
         progress: Called before each test and while it goes on with its name, the number
             of structures computed so far, and about how many there will be in all.
+        report: Called after each test with its name and what it found.
     """
     name, expected = settings.names[0], 0
 
@@ -121,14 +134,23 @@ def run_check(
 
     probe = Probe(atoms, calculator, settings, reach_A, tell)
     found: dict[str, list[Measurement]] = {}
+
+    def do(test: str) -> None:
+        found[test] = _tried(TESTS[test], probe)
+        if report is not None:
+            report(test, found[test])
+
     for number, name in enumerate(settings.names):
         to_do = settings.names[number:]
         expected = probe.n_evaluated + expected_evaluations(probe, to_do)
         tell(probe.n_evaluated)
-        found[name] = _tried(TESTS[name], probe)
+        do(name)
         if name == "elements" and found[name][0].status == FAIL:
             break
-    return CheckResult(measurements=found)
+    result = CheckResult(measurements=found)
+    if result.hidden and "noise" not in found:
+        do("noise")
+    return result
 
 
 def _tried(

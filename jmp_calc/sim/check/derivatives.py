@@ -43,6 +43,8 @@ def check_forces(probe: Probe) -> list[Measurement]:
     Args:
         probe: The system.
     """
+    if len(probe.given) < 2:
+        return [not_applicable("minus gradient", "one atom only")]
     index, energies, _ = probe.displaced
     below, above = energies
     numerical = -(above - below) / (2 * probe.step)

@@ -12,6 +12,8 @@ NOT_APPLICABLE = "not applicable"
 
 HIDDEN = 100.0
 """Noise above this multiple of a limit hides what the test looks for."""
+HIDDEN_NOTE = "hidden by the noise"
+"""What is said then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +58,7 @@ def judged(
         return failed(quantity, f"not finite; {note}".rstrip("; "))
     status = PASS if abs(value) <= limit + noise else FAIL
     if status == PASS and noise > HIDDEN * limit:
-        status, note = NOT_APPLICABLE, "hidden by the noise"
+        status, note = NOT_APPLICABLE, HIDDEN_NOTE
     return Measurement(
         quantity=quantity,
         status=status,

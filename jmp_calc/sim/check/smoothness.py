@@ -83,8 +83,9 @@ def check_ranks(probe: Probe) -> list[Measurement]:
     Args:
         probe: The system.
     """
-    if len(probe.given) < 3 and not probe.given.pbc.any():
-        return [not_applicable("energy jump", "too few neighbours")]
+    if len(probe.given) < (2 if probe.given.pbc.any() else 3):
+        # the images of a lone atom move with it
+        return [not_applicable("energy jump", "too few atoms to change their order")]
     atom, direction = _free_way(probe)
 
     def path(x: float) -> Atoms:

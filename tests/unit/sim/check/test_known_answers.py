@@ -218,6 +218,29 @@ def test_what_noise_hides_is_not_said_to_pass() -> None:
     result = run_check(alloy(), settings, calculator=broken.Changed(broken.noisy))
     assert result.measurements["forces"][0].status == "not applicable"
     assert "noise" in result.measurements["forces"][0].note
+    assert result.hidden == ["forces"]
+    # so the test of noise is done unasked
+    assert result.failed == ["noise"]
+
+
+def test_what_a_lone_atom_cannot_show_is_not_said_to_pass() -> None:
+    # its images move with it, and no force acts on it
+    settings = CheckSettings(quick=True, only=("forces", "ranks", "nve"))
+    result = run_check(bulk("Cu"), settings, calculator=EMT())
+    statuses = {found[0].status for found in result.measurements.values()}
+    assert statuses == {"not applicable"}
+
+
+def test_what_is_found_is_told_test_by_test() -> None:
+    told: list[str] = []
+    settings = CheckSettings(quick=True, only=("elements", "stress", "curl"))
+
+    def report(name: str, found: list) -> None:
+        told.append(name)
+        assert found
+
+    result = run_check(alloy(), settings, calculator=EMT(), report=report)
+    assert told == list(result.measurements) == ["elements", "stress", "curl"]
 
 
 def test_the_structure_is_left_as_it_is() -> None:
