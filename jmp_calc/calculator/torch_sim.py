@@ -140,7 +140,7 @@ class JMPTorchSimModel(ModelInterface):  # type: ignore[misc]  # torch-sim is un
         for batch in split_into_batches(tasks):
             found = predict(self.network, [task for _, task in batch])
             for (number, _), result in zip(batch, found, strict=True):
-                results[number] = result
+                results[number] |= result
         return self._tensors(results, state.positions)
 
     def _recalled(self, frames: Sequence[Atoms]) -> list[Decision]:

@@ -98,7 +98,7 @@ def serve(
                 connected=lambda server: _print_connected(server, settings),
                 progress=bar.update,
             )
-        _print_end(result, settings)
+        _print_end(result)
         return EXIT_INTERRUPTED if result.status == INTERRUPTED else EXIT_DONE
 
 
@@ -113,13 +113,9 @@ def _print_connected(server: Server, settings: ServeSettings) -> None:
     )
 
 
-def _print_end(result: ServeResult, settings: ServeSettings) -> None:
-    how = f"; {settings.address} closed the connection" * (result.status == CLOSED)
-    print_facts(
-        {
-            "served": f"{result.n_structures} structures{how}",
-            **result.files,
-        }
-    )
-    if result.reason is not None:
+def _print_end(result: ServeResult) -> None:
+    print_facts({"served": f"{result.n_structures} structures", **result.files})
+    if result.status == CLOSED:
+        print_facts({"note": result.reason})
+    elif result.reason is not None:
         print(f"jmp-md: interrupted: {result.reason}", file=sys.stderr)

@@ -84,17 +84,19 @@ def test_energy_is_conserved_and_the_pressure_is_that_of_the_calculator():
     assert np.ptp(conserved) < 0.02 * np.ptp(potential)
 
 
-def test_the_example_runs_at_small_size():
+def test_the_example_runs_at_small_size(capsys):
     text = (EXAMPLES / "ipi_ethanol.xml").read_text(encoding="utf-8")
     for old, new in (
         ("<total_steps> 2000", "<total_steps> 2"),
         ("nbeads='16'", "nbeads='2'"),
+        ("<batch_size> 16", "<batch_size> 2"),
         ("stride='10'", "stride='1'"),
     ):
         assert old in text
         text = text.replace(old, new)
     shutil.copy(EXAMPLES / "ethanol.xyz", ".")
     run_both(text, "ethanol.xyz")
+    assert "served      6 structures" in capsys.readouterr().out
     rows = np.loadtxt("ipi.out")
     assert rows.shape == (3, 6)
     assert abs(rows[:, 5] - -4216.27).max() < 0.5

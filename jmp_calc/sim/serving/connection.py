@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,20 @@ RETRY_S = 0.2
 
 NOT_YET = (ConnectionRefusedError, FileNotFoundError, TimeoutError)
 """Errors of a program that does not listen yet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What is sent about one structure."""
+
+    energy: float
+    """EV."""
+    forces: np.ndarray
+    """EV/angstrom."""
+    virial: np.ndarray
+    """Minus the derivative of the energy by strain, eV."""
+    extra: str
+    """Text that the other program hands on."""
 
 
 class Connection:
@@ -62,42 +79,51 @@ class Connection:
         if word not in ("STATUS", "INIT", "POSDATA", "GETFORCE", "EXIT"):
             raise DataError(
                 f"{self._settings.address} sent {text!r}, which is no word of the i-PI "
-                "protocol; check --host, --port or --unix-socket, and leave batch_size "
-                "of i-PI's ffsocket at 1"
+                "protocol; check --host, --port or --unix-socket"
             )
         return word
 
-    def skip_init(self) -> None:
-        """Read the parameters of INIT, which have no meaning here."""
+    def batch_size(self) -> int:
+        """Read the parameters of INIT; return how many structures come at a time."""
         _, n_bytes = self._numbers(2, np.int32)
-        self._bytes(max(int(n_bytes), 0))
+        found = re.search(rb"batch_size\s*:\s*(\d+)", self._bytes(int(n_bytes)) or b"")
+        return int(found[1]) if found else 1
 
-    def structure(self, n_atoms: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return cell (rows are lattice vectors) and positions, angstrom.
+    def structures(self, n_atoms: int, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return cells (rows are lattice vectors) and positions, angstrom.
 
         Args:
             n_atoms: Atoms that there should be.
+            n: Structures that come; several as i-PI 3.3 sends them.
 
         Raises:
             DataError: If there are others, or a number is not finite.
         """
-        # the protocol has lattice vectors as columns, and their inverse
-        cell = self._numbers(9).reshape(3, 3).T
-        self._numbers(9)
-        (n_given,) = self._numbers(1, np.int32)
-        if n_given != n_atoms:
-            raise DataError(
-                f"{self._settings.address} has {n_given} atoms and INPUT has {n_atoms};"
-                " give the structure of the other program, with its order of atoms, "
-                "and leave batch_size of i-PI's ffsocket at 1"
-            )
-        positions = self._numbers(3 * n_atoms).reshape(n_atoms, 3)
-        if not (np.isfinite(cell).all() and np.isfinite(positions).all()):
+        if n == 1:
+            cells = self._numbers(18).reshape(1, 2, 3, 3)
+            self._check_atoms(n_atoms)
+        else:
+            self._check_atoms(n_atoms)
+            cells = self._numbers(18 * n).reshape(n, 2, 3, 3)
+        positions = self._numbers(3 * n_atoms * n).reshape(n, n_atoms, 3)
+        if not (np.isfinite(cells[:, 0]).all() and np.isfinite(positions).all()):
             raise DataError(
                 f"{self._settings.address} sent positions or a cell that are not "
                 "finite; its run has blown up: shorten its time step"
             )
-        return cell * BOHR, positions * BOHR
+        # lattice vectors come as columns; the inverse of the cell is not needed
+        return [
+            (cell[0].T * BOHR, where * BOHR)
+            for cell, where in zip(cells, positions, strict=True)
+        ]
+
+    def _check_atoms(self, n_atoms: int) -> None:
+        (n_given,) = self._numbers(1, np.int32)
+        if n_given != n_atoms:
+            raise DataError(
+                f"{self._settings.address} has {n_given} atoms and INPUT has {n_atoms};"
+                " give the structure of the other program, with its order of atoms"
+            )
 
     def say(self, word: str) -> None:
         """Send one word.
@@ -107,28 +133,22 @@ class Connection:
         """
         self._send(word.encode().ljust(HEADER_BYTES))
 
-    def give(
-        self, energy: float, forces: np.ndarray, virial: np.ndarray, extra: str
-    ) -> None:
+    def give(self, results: Sequence[Answer]) -> None:
         """Send results; in one piece, which saves waiting for acknowledgements.
 
         Args:
-            energy: EV.
-            forces: EV/angstrom.
-            virial: Minus the derivative of the energy by strain, eV.
-            extra: Text that the other program hands on.
+            results: One per structure.
         """
-        # one blank, because some take no bytes for a closed connection
-        text = (extra or " ").encode()
-        self._send(
-            b"FORCEREADY".ljust(HEADER_BYTES)
-            + np.float64(energy / HARTREE).tobytes()
-            + np.int32(len(forces)).tobytes()
-            + np.asarray(forces * BOHR / HARTREE, dtype=np.float64).tobytes()
-            + np.asarray(virial.T / HARTREE, dtype=np.float64).tobytes()
-            + np.int32(len(text)).tobytes()
-            + text
-        )
+        parts = [b"FORCEREADY".ljust(HEADER_BYTES)]
+        parts += [np.float64(one.energy / HARTREE).tobytes() for one in results]
+        parts += [np.int32(len(results[0].forces)).tobytes()]
+        parts += [(one.forces * (BOHR / HARTREE)).tobytes() for one in results]
+        parts += [(one.virial.T / HARTREE).tobytes() for one in results]
+        for one in results:
+            # one blank, because some take no bytes for a closed connection
+            text = (one.extra or " ").encode()
+            parts += [np.int32(len(text)).tobytes(), text]
+        self._send(b"".join(parts))
 
     def _numbers(self, n: int, dtype: Any = np.float64) -> np.ndarray:
         data = self._bytes(n * np.dtype(dtype).itemsize)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from jmp_calc.errors import DataError, UnsupportedSystemError
 from jmp_calc.sim.evaluation import Results, evaluate_each, met_by
 from jmp_calc.sim.record import Record
-from jmp_calc.sim.serving.connection import Connection
+from jmp_calc.sim.serving.connection import Answer, Connection
 from jmp_calc.sim.serving.settings import ServeSettings, serve_files
 
 SERVING = "serving"
@@ -23,7 +23,11 @@ SERVING = "serving"
 ENDED = "ended"
 """The other program said that it was done."""
 CLOSED = "closed"
-"""The other program closed the connection without a word, as ASE does."""
+"""The other program closed the connection without a word."""
+WITHOUT_A_WORD = (
+    "the connection was closed without EXIT, as ASE does at its end and i-PI only if "
+    "it has died"
+)
 INTERRUPTED = "interrupted"
 """The user or the system stopped the work (Ctrl-C, SIGTERM)."""
 FAILED = "failed"
@@ -53,7 +57,7 @@ class Server:
     """A calculator that answers for one structure.
 
     Args:
-        atoms: The structure, for elements, order and periodicity; it is copied.
+        atoms: The structure, for elements, order and periodicity; it is not changed.
         calculator: Any ASE calculator.
 
     Raises:
@@ -61,52 +65,71 @@ class Server:
     """
 
     def __init__(self, atoms: Atoms, calculator: Any) -> None:
-        self._atoms = atoms.copy()
-        self._atoms.set_constraint()
-        self._calculator = calculator
-        # decides head and tags for the structure as it was given
-        met_by(calculator, [self._atoms])
+        self._frames: list[Atoms] = []
+        self._atoms, self._calculator = atoms, calculator
         self.has_virial = bool(atoms.pbc.all())
         """Whether the other program gets a virial; zeros otherwise."""
         try:
-            self._results()
+            self._results(1)
         except UnsupportedSystemError as error:
             has_no_stress = isinstance(error.__cause__, NotImplementedError)
             if not (self.has_virial and has_no_stress):
                 raise
             self.has_virial = False
-            self._results()
+            self._results(1)
 
     def compute(
-        self, cell: np.ndarray, positions: np.ndarray
-    ) -> tuple[float, np.ndarray, np.ndarray, str]:
-        """Return energy (eV), forces (eV/angstrom), virial (eV) and a text.
+        self, structures: Sequence[tuple[np.ndarray, np.ndarray]]
+    ) -> list[Answer]:
+        """Return energy, forces and virial of each structure.
 
         Args:
-            cell: Rows are lattice vectors, angstrom.
-            positions: Angstrom.
+            structures: Cells (rows are lattice vectors) and positions, angstrom; as
+                many as the calculator may compute together.
 
         Raises:
-            UnsupportedSystemError: If the structure cannot be computed.
+            UnsupportedSystemError: If a structure cannot be computed.
             DataError: If a molecule comes in pieces.
         """
-        atoms = self._atoms
-        _check_whole(atoms, cell, positions)
-        atoms.cell[:] = cell
-        atoms.positions[:] = positions
-        results = self._results()
-        virial = np.zeros((3, 3))
-        if self.has_virial:
-            stress = voigt_6_to_full_3x3_stress(results["stress"])
-            virial = -atoms.get_volume() * stress
-        return results["energy"], results["forces"], virial, _extra(results)
+        frames = self._moved(len(structures))
+        for atoms, (cell, positions) in zip(frames, structures, strict=True):
+            _check_whole(atoms, cell, positions)
+            atoms.cell[:] = cell
+            atoms.positions[:] = positions
+        found = self._results(len(structures))
+        return [
+            Answer(
+                energy=results["energy"],
+                forces=results["forces"],
+                virial=self._virial(atoms, results),
+                extra=_extra(results),
+            )
+            for atoms, results in zip(frames, found, strict=True)
+        ]
 
-    def _results(self) -> Results:
+    def _moved(self, n: int) -> list[Atoms]:
+        """Return the first structures that move side by side (beads of a ring)."""
+        while len(self._frames) < n:
+            self._frames.append(self._atoms.copy())
+            # decides head and tags for the structure as it was given
+            met_by(self._calculator, self._frames[-1:])
+        return self._frames[:n]
+
+    def _results(self, n: int) -> list[Results]:
         names = ("energy", "forces", *(("stress",) if self.has_virial else ()))
-        (found,) = evaluate_each(self._calculator, [self._atoms], names)
-        if isinstance(found, Exception):
-            raise found
+        found: list[Results] = []
+        for one in evaluate_each(self._calculator, self._moved(n), names):
+            if isinstance(one, UnsupportedSystemError):
+                raise one
+            found.append(one)
         return found
+
+    def _virial(self, atoms: Atoms, results: Results) -> np.ndarray:
+        if not self.has_virial:
+            return np.zeros((3, 3))
+        stress = voigt_6_to_full_3x3_stress(results["stress"])
+        virial: np.ndarray = -atoms.get_volume() * stress
+        return virial
 
 
 def run_serve(
@@ -119,7 +142,7 @@ def run_serve(
     overwrite: bool = False,
     provenance: Mapping[str, Any] | None = None,
     connected: Callable[[Server], Any] | None = None,
-    progress: Callable[[], Any] | None = None,
+    progress: Callable[[int], Any] | None = None,
 ) -> ServeResult:
     """Compute for another program until it ends.
 
@@ -132,7 +155,7 @@ def run_serve(
         overwrite: Whether an existing file may be replaced.
         provenance: Further sections of the summary.
         connected: Called when the connection is made.
-        progress: Called after each structure.
+        progress: Called with the number of structures that were computed.
 
     Raises:
         ArgumentError: If the file exists and may not be replaced.
@@ -153,19 +176,19 @@ def run_serve(
             files=files,
         )
 
-    def count() -> None:
-        done[0] += 1
+    def count(n: int) -> None:
+        done[0] += n
         if progress is not None:
-            progress()
+            progress(n)
 
     with Connection(settings) as connection:
         record.make_folder()
         save(SERVING)
         if connected is not None:
             connected(server)
-        reason = None
         try:
             status = _answer(connection, server, len(atoms), settings, count)
+            reason = WITHOUT_A_WORD if status == CLOSED else None
         except KeyboardInterrupt as error:
             status, reason = INTERRUPTED, str(error) or "Ctrl-C"
         except Exception as error:
@@ -186,25 +209,26 @@ def _answer(
     server: Server,
     n_atoms: int,
     settings: ServeSettings,
-    count: Callable[[], None],
+    count: Callable[[int], None],
 ) -> str:
     """Answer until the other program ends; return how it did."""
-    results = None
+    results, batch = None, 0
     while (word := connection.word()) not in (None, "EXIT"):
         if word == "STATUS":
-            connection.say("READY" if results is None else "HAVEDATA")
+            connection.say(_state(results, batch))
         elif word == "INIT":
-            connection.skip_init()
+            batch = connection.batch_size()
         elif word == "POSDATA":
-            results = server.compute(*connection.structure(n_atoms))
-            count()
+            batch = batch or 1  # INIT may be left out
+            results = server.compute(connection.structures(n_atoms, batch))
+            count(batch)
         elif results is None:
             raise DataError(
                 f"{settings.address} asks for forces and has sent no structure; it "
                 "does not keep to the i-PI protocol"
             )
         else:
-            connection.give(*results)
+            connection.give(results)
             results = None
     if word is None and results is not None:
         raise DataError(
@@ -212,6 +236,12 @@ def _answer(
             "it has died; see what it says itself"
         )
     return CLOSED if word is None else ENDED
+
+
+def _state(results: Sequence[Answer] | None, batch: int) -> str:
+    if results is not None:
+        return "HAVEDATA"
+    return "READY" if batch else "NEEDINIT"
 
 
 def _check_whole(atoms: Atoms, cell: np.ndarray, positions: np.ndarray) -> None:

@@ -15,13 +15,14 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms
 
 from jmp_calc.errors import ArgumentError, DataError, UnsupportedSystemError
 from jmp_calc.sim.serving import connection
 from jmp_calc.sim.serving.serving import run_serve
 from jmp_calc.sim.serving.settings import ServeSettings
 from toys.broken import Changed
-from toys.sockets import Asking, ask, send_structure
+from toys.sockets import Asking, ask, ask_batch, send_structure
 
 
 def crystal(seed: int = 0) -> Atoms:
@@ -110,6 +111,27 @@ def test_a_structure_costs_one_evaluation(tmp_path):
     assert len(calls) == 3  # INPUT, to see that it can be computed
 
 
+def test_head_and_tags_are_decided_for_input(tmp_path):
+    met = []
+
+    class Deciding(EMT):
+        def meet(self, list_of_atoms):
+            met.extend(atoms.positions.copy() for atoms in list_of_atoms)
+            return [None for _ in list_of_atoms]
+
+    frames = [crystal(1), crystal(2)]
+    served(crystal(), ask_batch(frames), tmp_path, calculator=Deciding())
+    np.testing.assert_array_equal(met, [crystal().positions] * 2)
+
+
+def test_fixed_atoms_are_left_to_the_other_program(tmp_path):
+    atoms = crystal()
+    atoms.set_constraint(FixAtoms([0, 1]))
+    (found,), _ = served(atoms, ask([crystal(1)]), tmp_path)
+    direct = EMT().get_property("forces", crystal(1))
+    np.testing.assert_allclose(found["forces"], direct, rtol=0, atol=1e-10)
+
+
 def test_a_molecule_does_not_see_the_cell_of_the_other_program(tmp_path):
     atoms = molecule("CH3OH")
     boxed = atoms.copy()
@@ -181,13 +203,41 @@ def test_a_unix_socket_works_like_a_port(tmp_path):
     assert other.result[0]["energy"] == pytest.approx(direct)
 
 
-def test_init_is_read_and_does_not_matter(tmp_path):
+def test_a_program_that_does_not_send_init_is_served(tmp_path):
     def script(protocol):
-        protocol.sendinit()
-        return ask([crystal()])(protocol)
+        states = [protocol.status()]
+        send_structure(protocol, crystal().positions, crystal().cell.array)
+        states.append(protocol.status())
+        states.append(protocol.sendrecv_force()[0])
+        return [*states, protocol.status()]
 
-    found, _ = served(crystal(), script, tmp_path)
-    assert len(found) == 1
+    (first, second, energy, last), _ = served(crystal(), script, tmp_path)
+    assert (first, second, last) == ("NEEDINIT", "HAVEDATA", "READY")
+    assert energy == pytest.approx(EMT().get_property("energy", crystal()))
+
+
+def test_a_batch_of_ipi_is_computed_together(tmp_path):
+    frames, sizes = [crystal(seed) for seed in range(3)], []
+
+    class Batched(EMT):
+        def evaluate(self, list_of_atoms, properties):
+            sizes.append(len(list_of_atoms))
+            return [
+                {name: EMT().get_property(name, atoms) for name in properties}
+                for atoms in list_of_atoms
+            ]
+
+    found, result = served(crystal(), ask_batch(frames), tmp_path, calculator=Batched())
+    assert sizes == [1, 3, 3]
+    assert result.n_structures == 6
+    tight = {"rtol": 0, "atol": 1e-10}
+    for results in found:
+        for frame, energy, forces, virial in zip(frames, *results, strict=True):
+            frame.calc = EMT()
+            assert energy == pytest.approx(frame.get_potential_energy())
+            np.testing.assert_allclose(forces, frame.get_forces(), **tight)
+            expected = -frame.get_volume() * frame.get_stress(voigt=False)
+            np.testing.assert_allclose(virial, expected, **tight)
 
 
 def test_closing_after_the_last_forces_is_an_end(tmp_path):
@@ -196,6 +246,7 @@ def test_closing_after_the_last_forces_is_an_end(tmp_path):
 
     _, result = served(crystal(), script, tmp_path)
     assert (result.status, result.n_structures) == ("closed", 1)
+    assert "i-PI only if it has died" in summary(tmp_path)["reason"]
 
 
 def garbage(protocol):
@@ -307,6 +358,15 @@ def test_a_molecule_may_move_as_a_whole_and_a_crystal_may_be_wrapped(tmp_path):
     assert found["energy"] == pytest.approx(direct)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_signal_ends_the_waiting_with_a_summary(tmp_path):
     def script(protocol):
         found = protocol.calculate(crystal().positions, crystal().cell.array)
