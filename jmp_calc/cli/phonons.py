@@ -252,6 +252,7 @@ def _print_end(result: PhononResult, pictures: Sequence[Path]) -> None:
         f"{round(x, 2) + 0.0:.2f}" for x in analysis.gamma_THz[:12].tolist()
     )
     more = ", ..." if len(analysis.gamma_THz) > 12 else ""
+    plain = " (without correction)" if summary["has_nonanalytic_correction"] else ""
     _print_convergence(result.convergence)
     print_facts(
         {
@@ -265,7 +266,7 @@ def _print_end(result: PhononResult, pictures: Sequence[Path]) -> None:
             "correction": "non-analytic, from Born charges"
             if summary["has_nonanalytic_correction"]
             else None,
-            "bands": f"up to {summary['highest_frequency_THz']:.2f} THz; at Γ "
+            "bands": f"up to {summary['highest_frequency_THz']:.2f} THz; at Γ{plain} "
             f"{gamma}{more} THz",
             "mesh": " x ".join(map(str, analysis.mesh)),
             "thermal": _thermal_text(summary["thermal"]),

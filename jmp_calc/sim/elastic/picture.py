@@ -72,6 +72,8 @@ def _draw_young(axes: Axes, result: ElasticResult) -> None:
             angle, modulus, c=color(place), ls=style, lw=1.5, label=f"{name} plane"
         )
     axes.set_ylim(bottom=0)
+    # more circles have labels that overlap
+    axes.set_yticks(axes.get_yticks()[1::2])
     axes.grid(color="#e4e4e4", lw=0.6)
     axes.tick_params(labelsize="small")
     axes.set_title("Young's modulus by direction (GPa)", fontsize="medium")

@@ -48,14 +48,14 @@ def find_point_group(atoms: Atoms, tolerance: float) -> PointGroup | None:
             primitive = spglib.standardize_cell(
                 cell, to_primitive=True, no_idealize=True, symprec=tolerance
             )
-            found = None
-            if primitive is not None:
-                found = spglib.get_symmetry_dataset(primitive, symprec=tolerance)
+            if primitive is None:
+                raise _not_found("spglib gave nothing")
+            found = spglib.get_symmetry_dataset(primitive, symprec=tolerance)
     except spglib.SpglibError as error:
         raise _not_found(str(error)) from error
     if found is None:
         raise _not_found("spglib gave nothing")
-    columns = primitive[0].T
+    columns = np.transpose(primitive[0])
     rotations = np.array(
         [columns @ rotation @ np.linalg.inv(columns) for rotation in found.rotations]
     )

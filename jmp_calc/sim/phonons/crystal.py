@@ -217,7 +217,8 @@ def space_group(phonon: Phonopy) -> str:
     if table is None:
         lattice, places, numbers, *_ = phonon.primitive.totuple()
         tolerance = phonon.primitive_symmetry.tolerance
-        table = get_spacegroup((lattice, places, numbers), symprec=tolerance)
+        cell = (lattice.tolist(), places.tolist(), numbers.tolist())
+        table = get_spacegroup(cell, symprec=tolerance)
     return str(table)
 
 

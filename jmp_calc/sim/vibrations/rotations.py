@@ -88,7 +88,9 @@ def _partners(
 ) -> Int[np.ndarray, "atoms"]:
     """Return for each turned atom the closest one of its kind."""
     apart = np.linalg.norm(turned[:, None] - arms, axis=2)
-    return np.where(is_alike, apart, np.inf).argmin(axis=1)
+    closest: Int[np.ndarray, "atoms"]
+    closest = np.where(is_alike, apart, np.inf).argmin(axis=1)
+    return closest
 
 
 def _fitted(
