@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from ase.neighborlist import natural_cutoffs, neighbor_list
+from ase.neighborlist import neighbor_list
 
 from jmp_calc.sim.bonds import BOND_TOLERANCE, bonds_of
 from jmp_calc.sim.dynamics.observables import Snapshot
@@ -17,6 +17,8 @@ from jmp_calc.sim.dynamics.settings import SHORTEST_BOND, MDSettings, WatchSetti
 
 MAX_CELLS = 1024
 """Atoms are told apart from their images up to so many cells away."""
+SKIN_A = 1.0
+"""How much nearer a pair may come before pairs are looked for again, angstrom."""
 EARLY_PS = 0.2
 """Up to here it is the start that a run suffers from."""
 
@@ -76,11 +78,14 @@ class ContactWatch:
         self._atoms: Atoms = start.copy()
         self._atoms.set_constraint()
         self._limit = limit
-        self._reach = natural_cutoffs(start, mult=max(limit, BOND_TOLERANCE))
+        self._reach = max(limit, BOND_TOLERANCE)
         self._radii = covalent_radii[start.numbers]
-        keys, _, ratios = self._near()
+        self._list_pairs()
+        ratios = self._ratios()
         # atoms inside of each other at the start are no neighbours
-        self._known = keys[ratios >= SHORTEST_BOND]
+        is_known = (ratios < self._reach) & (ratios >= SHORTEST_BOND)
+        self._known = self._keys[is_known]
+        self._is_new = ~np.isin(self._keys, self._known)
         self.closest: float | None = None
         """Smallest distance of atoms that were apart, in units of the sum of their
         covalent radii; None while none are as near as a bond or the limit."""
@@ -95,28 +100,49 @@ class ContactWatch:
         """
         self._atoms.positions = shot.positions
         self._atoms.cell = shot.cell
-        keys, pairs, ratios = self._near()
-        is_new = ~np.isin(keys, self._known)
-        if not is_new.any():
+        if self._has_moved():
+            self._list_pairs()
+            self._is_new = ~np.isin(self._keys, self._known)
+        ratios = np.where(self._is_new, self._ratios(), np.inf)
+        nearest = int(np.argmin(ratios)) if len(ratios) else -1
+        if nearest < 0 or ratios[nearest] >= self._reach:
             return None
-        pairs, ratios = pairs[is_new], ratios[is_new]
-        nearest = int(np.argmin(ratios))
-        ratio = float(ratios[nearest])
-        length = ratio * self._radii[pairs[nearest]].sum()
-        which = _name(self._atoms.symbols, pairs[nearest], length, shot)
+        ratio, pair = float(ratios[nearest]), self._pairs[nearest]
+        length = ratio * self._radii[pair].sum()
+        which = _name(self._atoms.symbols, pair, length, shot)
         if self.closest is None or ratio < self.closest:
             self.closest, self.worst = ratio, which
         return which if ratio < self._limit else None
 
-    def _near(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return pairs in reach: a number that tells them apart, atoms, ratio."""
-        first, second, length, image = neighbor_list("ijdS", self._atoms, self._reach)
+    def _list_pairs(self) -> None:
+        """Find pairs that may come into reach before the list is made again."""
+        cutoffs = self._reach * self._radii + SKIN_A / 2
+        first, second, image = neighbor_list("ijS", self._atoms, cutoffs)
         is_once = first <= second
-        pairs = np.column_stack([first[is_once], second[is_once]])
-        keys = pairs[:, 0] * len(self._atoms) + pairs[:, 1]
-        for cells in image[is_once].T:
-            keys = keys * MAX_CELLS + (cells + MAX_CELLS // 2) % MAX_CELLS
-        return keys, pairs, length[is_once] / self._radii[pairs].sum(axis=1)
+        self._pairs = np.column_stack([first[is_once], second[is_once]])
+        self._images = image[is_once]
+        # a number that tells a pair from its images
+        self._keys = self._pairs[:, 0] * len(self._atoms) + self._pairs[:, 1]
+        for cells in self._images.T:
+            self._keys = self._keys * MAX_CELLS + (cells + MAX_CELLS // 2) % MAX_CELLS
+        self._listed_at = self._atoms.positions.copy(), self._atoms.cell.array.copy()
+
+    def _has_moved(self) -> bool:
+        """Return whether atoms or cell have moved so far that others may be near."""
+        positions, cell = self._listed_at
+        moved = np.linalg.norm(self._atoms.positions - positions, axis=1).max()
+        stretched = np.linalg.norm(self._atoms.cell.array - cell)
+        farthest = np.abs(self._images).max(initial=1)
+        return bool(2 * moved + 3 * farthest * stretched > SKIN_A)
+
+    def _ratios(self) -> np.ndarray:
+        """Return distances of all pairs by the sums of their covalent radii."""
+        first, second = self._pairs.T
+        vectors = self._atoms.positions[second] - self._atoms.positions[first]
+        lengths = np.linalg.norm(
+            vectors + self._images @ self._atoms.cell.array, axis=1
+        )
+        return np.asarray(lengths / (self._radii[first] + self._radii[second]))
 
 
 def _name(
