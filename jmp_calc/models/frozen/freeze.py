@@ -58,13 +58,15 @@ class FrozenProjection(Weights):
         n_radial, _, self.n_embedding = layer.weight.shape
         # both are linear: what they make of each radial function alone
         one = torch.eye(n_radial, dtype=layer.weight.dtype, device=layer.weight.device)
-        self.keep("weight", then(layer(one)).flatten(1))
+        both = then(layer(one))
+        self.n_columns = both.shape[2]
+        self.keep("weight", both.flatten(1))
 
     def forward(
         self, radial: Float[Tensor, "edges radial"]
     ) -> Float[Tensor, "edges embedding angular_harmonics"]:
         """Return the factors that meet the angular basis inside an interaction."""
-        return torch.mm(radial, self.weight).view(len(radial), self.n_embedding, -1)
+        return torch.mm(radial, self.weight).view(-1, self.n_embedding, self.n_columns)
 
 
 class FrozenOutput(FrozenAtomUpdate):
