@@ -217,6 +217,10 @@ def _print_end(
                 "done": f"{good} structures in {result.wall_seconds:.1f} s "
                 f"({rate:.1f} per second)",
                 "failed": result.n_failed or None,
+                "spread": None
+                if result.max_force_std_eV_per_A is None
+                else "of the models up to "
+                f"{result.max_force_std_eV_per_A:.3g} eV/Å on an atom",
                 "results": where,
                 "table": files.table,
                 "summary": files.summary,

@@ -279,6 +279,7 @@ def _print_end(result: RelaxResult, output: OutputOptions, job: Job) -> None:
         lines["final"] = written.final
         if output.plot:
             lines["picture"] = _picture(job.folder, first.name, output)
+    lines["spread"] = _spread_text(result.outcomes)
     lines["final"] = lines.get("final") or result.files.finals
     lines["table"] = result.files.table
     lines["summary"] = result.files.summary
@@ -290,6 +291,19 @@ def _print_end(result: RelaxResult, output: OutputOptions, job: Job) -> None:
             f"jmp-md: {outcome.name}: {outcome.status}: {outcome.reason}",
             file=sys.stderr,
         )
+
+
+def _spread_text(outcomes: Sequence[RelaxOutcome]) -> str | None:
+    """Return how far the models of a committee are apart at the end."""
+    spreads = {
+        outcome.name: outcome.steps[-1].max_force_std_eV_per_A or 0.0
+        for outcome in outcomes
+        if outcome.steps and outcome.steps[-1].max_force_std_eV_per_A is not None
+    }
+    if not spreads:
+        return None
+    worst = max(spreads, key=lambda name: spreads[name])
+    return f"of the models up to {spreads[worst]:.3g} eV/Å on an atom ({worst})"
 
 
 def _is_bad(outcome: RelaxOutcome) -> bool:

@@ -115,9 +115,19 @@ def members(tmp_path, monkeypatch):
     return ("--model", "toy-1.safetensors", "--committee", "toy-2.safetensors")
 
 
-def test_two_models_are_named_in_the_summary(members):
+def test_a_relaxation_tells_how_far_models_are_apart(members, capsys):
+    assert main(["relax", "water.xyz", *members, "--steps", "1", "--out", "here"]) == 3
+    spread = read("here/water-final.xyz").arrays["jmp_forces_std"]
+    largest = np.linalg.norm(spread, axis=1).max()
+    told = f"spread      of the models up to {largest:.3g} eV/Å on an atom (water)"
+    assert told in capsys.readouterr().out
+
+
+def test_two_models_are_named_in_the_summary(members, capsys):
     assert main(["energy", "water.xyz", *members, "--out", "here"]) == 0
     summary = yaml.safe_load(Path("here/water-summary.yml").read_text())
+    spread = summary["results"]["max_force_std_eV_per_A"]
+    assert f"up to {spread:.3g} eV/Å on an atom\n" in capsys.readouterr().out
     assert summary["model"]["model"] == "toy-1.safetensors + toy-2.safetensors"
     assert len(summary["model"]["weights_sha256"]) == 2 * 64 + 1
 

@@ -88,6 +88,8 @@ class EnergyResult:
     """Why the first of them could not."""
     errors: Mapping[str, ErrorStatistics]
     """Errors by quantity and unit, for what has labels."""
+    max_force_std_eV_per_A: float | None
+    """Largest spread of a committee about the force on an atom, eV/angstrom."""
     wall_seconds: float
     """Duration, s."""
     files: EnergyFiles
@@ -160,6 +162,7 @@ def run_energy(
         n_failed=work.n_failed,
         first_problem=work.first_problem,
         errors=work.errors.statistics(),
+        max_force_std_eV_per_A=work.spread,
         wall_seconds=work.wall_seconds,
         files=files,
     )
@@ -176,6 +179,7 @@ class _Work:
         self.first_problem: str | None = None
         self.errors = ErrorBook()
         self.heads: Counter[str] = Counter()
+        self.spread: float | None = None
         self._settings = settings
         self._evaluator = evaluator_of(calculator)
         self._files = files
@@ -213,6 +217,8 @@ class _Work:
             else:
                 row |= _values(outcome, len(atoms))
                 self.heads.update(filter(None, [row["head"]]))
+                if (spread := row.get("max_force_std_eV_per_A")) is not None:
+                    self.spread = max(spread, self.spread or 0.0)
                 row |= self.errors.add(known, outcome, len(atoms))
             self._writer.write(row, frame_with(atoms, known, outcome))
             self.n_structures += 1
@@ -235,6 +241,7 @@ class _Work:
                 "structures": self.n_structures,
                 "failed": self.n_failed,
                 "heads": dict(self.heads),
+                "max_force_std_eV_per_A": self.spread,
                 "first_problem": self.first_problem,
                 "wall_seconds": self.wall_seconds,
                 "errors": {

@@ -179,6 +179,32 @@ def test_levels_of_theory_are_not_mixed(argon):
         committee.evaluate([bulk("Cu")])
 
 
+def test_a_limit_of_neighbors_of_any_model_counts():
+    class Capped(EMT):
+        def __init__(self, cap):
+            super().__init__()
+            self.cap = cap
+
+        def describe(self, atoms):
+            about = {"model": "m", "head": "h", "level_of_theory": "PBE", "notes": []}
+            facts = {"forces": "gradient", "is_conservative": True}
+            return {**about, **facts, "neighbor_cap": self.cap, "weights_sha256": None}
+
+    committee = Committee([Capped(None), Capped("main (nearest 30)")])
+    assert committee.describe(bulk("Cu"))["neighbor_cap"] == "main (nearest 30)"
+    assert Committee([Capped(None)] * 2).describe(bulk("Cu"))["neighbor_cap"] is None
+
+
+def test_attaching_a_committee_decides_heads_anew(models):
+    committee = Committee(models[:2])
+    atoms = bulk("C", cubic=True)
+    atoms.calc = committee
+    atoms.get_potential_energy()
+    atoms.set_cell(2 * atoms.cell.array, scale_atoms=True)
+    atoms.calc = committee
+    assert committee.describe(atoms)["head"] == "organic"
+
+
 def test_one_member_is_no_committee():
     with pytest.raises(ArgumentError, match="committee of 1 has no spread"):
         Committee([EMT()])
