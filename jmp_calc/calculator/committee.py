@@ -200,7 +200,7 @@ class Committee(Calculator):
             self.describe(atoms)
 
     def _check_different(self, told: Sequence[dict[str, Any]]) -> None:
-        seen: set[tuple[str, str]] = set()
+        seen: set[tuple[Any, Any]] = set()
         for one in told:
             weights, head = one.get("weights_sha256"), one.get("head")
             if weights is not None and (weights, head) in seen:

@@ -65,7 +65,7 @@ def _draw_counts(axes: Axes, values: Float[np.ndarray, " systems"], label: str) 
     axes.hist(known, bins=bins, color=color(0))
     axes.set_xlabel(label)
     axes.set_ylabel("structures")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="y", integer=True)
 
 
 def _draw_parity(
