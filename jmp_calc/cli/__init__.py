@@ -6,7 +6,9 @@ imports torch.
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +30,22 @@ EXIT_UNSTABLE = 4
 """A simulation exploded; what it did until then is kept."""
 EXIT_INTERRUPTED = 130
 """Stopped by Ctrl-C or SIGTERM; what was done until then is kept."""
+EXIT_UNREAD = 141
+"""Nobody reads what is printed any more ('| head'), as shells know it of SIGPIPE."""
+
+TOLD = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+"""Errors of the operating system that the user can do something about."""
 
 WORDS = "jmp_calc.words"
 """Key of ``click.Context.meta``: the words after the program's name."""
@@ -113,6 +131,14 @@ class VerbGroup(click.Group):
             )
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the verb; that nobody reads what it prints is no bug."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            print_no_more()
+            return EXIT_UNREAD
+
     def format_commands(
         self,
         ctx: click.Context,  # noqa: ARG002 (click's)
@@ -149,6 +175,14 @@ version_option = click.option(
 @version_option
 def jmp_md() -> None:
     """Simulations with JMP models. See 'jmp-md VERB --help'."""
+
+
+def print_no_more() -> None:
+    """Print into nothing from now on, for nobody reads any more, or the disk is full.
+
+    Results are files, so that work goes on.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,13 +222,12 @@ def run_group(
     except JMPError as error:
         notes = getattr(error, "__notes__", [])
         text = "; ".join([str(error), *notes])
-    except (
-        FileNotFoundError,
-        IsADirectoryError,
-        NotADirectoryError,
-        PermissionError,
-    ) as error:
-        text = f"{error.strerror}: {error.filename}"
+    except OSError as error:
+        if error.errno not in TOLD:
+            raise
+        if error.filename is None:
+            print_no_more()
+        text = f"{error.strerror}: {error.filename or 'standard output'}"
     else:
         return code if isinstance(code, int) else EXIT_DONE
     print(f"{name}: error: {' '.join(text.split())}", file=sys.stderr)

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from ase import Atoms
 
-from jmp_calc.cli import WORDS
+from jmp_calc.cli import WORDS, print_no_more
 from jmp_calc.cli.folder import result_folder
 from jmp_calc.cli.options import ModelOptions, OutputOptions
 from jmp_calc.cli.resume import KeptWork, check_output, identity_of, kept_work
@@ -343,11 +343,12 @@ def print_facts(facts: Mapping[str, object]) -> None:
     Args:
         facts: Label -> text; None leaves a line out.
     """
-    for label, text in facts.items():
-        if text is not None:
-            print(f"{label:12s}{text}")
-    # before a progress bar, which goes to stderr
-    sys.stdout.flush()
+    lines = [f"{label:12s}{text}" for label, text in facts.items() if text is not None]
+    try:
+        # before a progress bar, which goes to stderr
+        print(*lines, sep="\n", end="\n" * bool(lines), flush=True)
+    except OSError:
+        print_no_more()
 
 
 def describe_structure(structure: Structure) -> str:
