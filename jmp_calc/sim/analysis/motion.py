@@ -18,7 +18,7 @@ from jmp_calc.sim.analysis.vibrations import (
     peaks_of,
     velocity_spectrum,
 )
-from jmp_calc.units import FS, PER_CM_PER_THZ
+from jmp_calc.units import PER_CM_PER_THZ
 
 MOST_BYTES = 2 * 10**9
 """Memory for positions and velocities of all frames."""
@@ -73,7 +73,7 @@ class Motion:
         if self._wants_paths:
             self._paths.append(self._unwrapper.follow(atoms))
         if self._wants_velocities and atoms.has("momenta"):
-            self._velocities.append(internal_velocities(atoms) * (1000.0 * FS))
+            self._velocities.append(internal_velocities(atoms))
         stored = len(self._paths) + len(self._velocities)
         if stored * self._first.positions.nbytes > MOST_BYTES:
             raise ArgumentError(

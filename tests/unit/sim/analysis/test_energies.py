@@ -68,6 +68,16 @@ def test_the_drift_is_per_atom_and_picosecond() -> None:
     assert drift.error < 1e-6
 
 
+def test_the_drift_sees_the_equilibration_too() -> None:
+    frames = frames_of(bulk("Cu", cubic=True), 50, drift=0.4)
+    for atoms in frames[25:]:
+        # no drift from here on
+        energy = 0.1 - atoms.get_kinetic_energy()
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
+    facts, _ = facts_of(frames, skip=25)
+    assert facts["drift of the total energy"].value > 20.0
+
+
 def freedom(start: Atoms) -> float:
     frames = frames_of(start, 30)
     facts, _ = facts_of(frames)

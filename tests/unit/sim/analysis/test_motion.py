@@ -167,6 +167,22 @@ def test_the_drift_of_the_whole_is_no_diffusion() -> None:
     assert set(section.columns) == {"time_ps", "msd_all_A2", "msd_Na_A2", "msd_Cl_A2"}
 
 
+def test_what_is_at_rest_is_the_centre_of_mass() -> None:
+    # the light atom moves by 0.9 of the way, the heavy one by 0.1 against it
+    atoms = Atoms("HLi", positions=[[0, 0, 0], [3, 0, 0]], cell=[9, 9, 9], pbc=True)
+    atoms.set_masses([1.0, 9.0])
+    frames = []
+    for k in range(30):
+        frame = atoms.copy()
+        frame.positions[:, 0] += np.array([0.9, -0.1]) * k + 0.5 * k
+        frame.wrap()
+        frames.append(frame)
+    section = sections_of(frames, 0.1)["msd"]
+    for element, way in (("H", 0.9), ("Li", 0.1)):
+        found = section.columns[f"msd_{element}_A2"]
+        np.testing.assert_allclose(found, (way * np.arange(len(found))) ** 2, atol=1e-9)
+
+
 def test_fixed_atoms_are_left_out_and_hold_the_frame() -> None:
     atoms = Atoms("Cu2", positions=[[0, 0, 0], [2.5, 0, 0]], cell=[8, 8, 8], pbc=True)
     atoms.set_constraint(FixAtoms([0]))
