@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.io import read, write
 
 from jmp_calc.sim.dynamics.settings import seed_of_input
@@ -204,3 +204,16 @@ def test_the_format_of_the_trajectory_cannot_change(copper, capsys):
     capsys.readouterr()
     assert start(copper, "--resume", "--trajectory-format", "xyz") == 2
     assert "is in the format 'traj' and 'xyz' is asked for" in error_line(capsys)
+
+
+def test_a_molecule_that_turns_under_nose_hoover_is_told(copper, capsys):
+    write("h2.xyz", molecule("H2"))
+    words = ("h2.xyz", "--calculator", "emt", "--steps", 2, "--ensemble", "nvt-nhc")
+    assert run(*words) == 0
+    assert "note        nvt-nhc leaves a molecule turning" in capsys.readouterr().out
+    assert run(*words, "--fix-rotation") == 0
+    assert "turning" not in capsys.readouterr().out
+    assert run("copper.xyz", *words[1:]) == 0
+    assert "turning" not in capsys.readouterr().out
+    assert run(*words[:-1], "nvt", "--fix-rotation") == 2
+    assert "fix_rotation is for isolated molecules under nve" in error_line(capsys)

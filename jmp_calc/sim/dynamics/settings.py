@@ -64,9 +64,9 @@ class MDSettings:
     barostat_time_fs: float = 1000.0
     """Time constant of the barostat, fs (npt and nph only)."""
     fix_rotation: bool = False
-    """Keep an isolated molecule from turning (nve, nvt-bussi, nvt-nhc), and count three
-    degrees of freedom less: these ensembles never change how fast it turns by more than
-    they scale all velocities, so rotation is not at the temperature."""
+    """Keep an isolated molecule from turning (nve, nvt-bussi, nvt-nhc), which then has
+    three degrees of freedom less; these ensembles never bring its rotation to the
+    temperature."""
     hydrogen_mass_amu: float | None = None
     """Mass of hydrogen, amu; what is added is taken from the atom it is bonded to."""
     seed: int = 0
@@ -186,8 +186,8 @@ class WatchSettings:
     length there; 1.5 is usual. By default bonds are watched but may break."""
     min_contact: float = SHORTEST_BOND
     """Stop as unstable if two atoms that were apart at the start come closer than this
-    factor times the sum of their covalent radii; no bond is as short as 0.5. For
-    liquids of molecules, where no new bonds are expected, 1.5 tells much earlier."""
+    factor times the sum of their covalent radii; no bond is as short as 0.5. Where no
+    new bonds are expected, as in liquids of molecules, 1.3 tells much earlier."""
     max_force_spread_eV_per_A: float | None = None
     """Stop as unstable if the models of a committee (--committee) spread by more about
     the force on any atom, eV/angstrom: they have left what they know."""
