@@ -195,6 +195,30 @@ def test_forces_and_stress_are_left_out_on_request():
     assert set(model(state_of(crystals()))) == {"energy", "forces", "stress"}
 
 
+def test_a_head_that_sees_no_periodicity_has_no_stress():
+    boxed = molecule("CH3OH", vacuum=5.0, pbc=True)
+    model = JMPTorchSimModel(published_model(), head="ani1x")
+    assert torch.isnan(model(state_of([boxed]))["stress"]).all()
+
+
+def test_tags_are_those_of_the_calculator(cu_slab_co):
+    cu_slab_co.pbc = True
+    model = JMPTorchSimModel(published_model(), head="oc20", dtype="float64")
+    direct = JMPCalculator(published_model(), head="oc20", dtype="float64")
+    forces = model(state_of([cu_slab_co]))["forces"]
+    expected = direct.get_property("forces", cu_slab_co)
+    np.testing.assert_allclose(forces, expected, **SAME)
+
+
+def test_a_head_that_nobody_asked_for_is_told_once(caplog):
+    model = JMPTorchSimModel(smooth_model())
+    for _ in range(2):
+        model(state_of(crystals()))
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "head 'crystals' (crystals-DFT) chosen by default" in record.message
+
+
 def test_a_dictionary_is_a_state_too():
     model, state = JMPTorchSimModel(smooth_model()), state_of(crystals())
     names = ("positions", "cell", "pbc", "atomic_numbers", "system_idx")
