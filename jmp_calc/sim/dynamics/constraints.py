@@ -33,7 +33,7 @@ def is_internal(constraint: FixConstraint) -> bool:
     return isinstance(constraint, INTERNAL)
 
 
-class FixRotation(FixConstraint):  # type: ignore[misc]  # ASE
+class FixRotation(FixConstraint):
     """Keeps an isolated molecule from turning: its angular momentum is zero.
 
     The integrators conserve angular momentum; this takes out what rounding, and forces
