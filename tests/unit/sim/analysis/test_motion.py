@@ -199,6 +199,7 @@ def test_fixed_atoms_are_left_out_and_hold_the_frame() -> None:
 
 def test_only_motion_along_the_periods_counts() -> None:
     paths = random_walk(2000, 40, 0.1)
+    paths[:, :, 2] *= 3.0
     frames = [
         Atoms("Ar40", positions=p, cell=[9, 9, 0], pbc=[True, True, False])
         for p in paths
