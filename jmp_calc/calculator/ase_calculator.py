@@ -46,6 +46,7 @@ from jmp_calc.calculator.head_notes import (
 from jmp_calc.calculator.memory import Memory, require_list
 from jmp_calc.calculator.tags import read_tags
 from jmp_calc.errors import ArgumentError
+from jmp_calc.graph.motion import GraphInMotion
 from jmp_calc.models.frozen.freeze import freeze_
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.pretrained import load_model
@@ -123,6 +124,7 @@ class JMPCalculator(Calculator):
         }
         self._decision: Decision | None = None
         self._decisions: Memory[Decision] = Memory()
+        self._motion: GraphInMotion | None = None
         self._has_warned = False
         self._announced: set[str] = set()
 
@@ -159,7 +161,7 @@ class JMPCalculator(Calculator):
             atoms, list(properties), list(system_changes)
         )
         decision = self._recall(atoms)
-        task = self._task(atoms, decision, properties)
+        task = self._task(atoms, decision, properties, is_moving=True)
         self._decision = decision
         self._decisions.keep(atoms, decision)
         self._announce(atoms, decision)
@@ -347,11 +349,22 @@ class JMPCalculator(Calculator):
         return (decision or self._decide(atoms)).moved_to(atoms)
 
     def _task(
-        self, atoms: Atoms, decision: Decision, properties: Sequence[str]
+        self,
+        atoms: Atoms,
+        decision: Decision,
+        properties: Sequence[str],
+        *,
+        is_moving: bool = False,
     ) -> Task:
         self._has_warned = self._has_warned or warn_ignored(atoms)
-        tags = self._tags(atoms, decision)
-        return task_of(atoms, decision.choice, tags, properties)
+        choice, tags = decision.choice, self._tags(atoms, decision)
+        if is_moving and not (
+            self._motion and self._motion.is_for(choice.spec.graph, tags)
+        ):
+            self._motion = GraphInMotion(choice.spec.graph, tags)
+        return task_of(
+            atoms, choice, tags, properties, motion=self._motion if is_moving else None
+        )
 
     def _tags(
         self, atoms: Atoms, decision: Decision

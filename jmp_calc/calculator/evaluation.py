@@ -19,6 +19,7 @@ from jmp_calc.calculator.head_choice import HeadChoice
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
 from jmp_calc.graph.batch import AtomGraph, collate
 from jmp_calc.graph.build import build_graph
+from jmp_calc.graph.motion import GraphInMotion
 from jmp_calc.models.config import ForceKind, HeadSpec
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.models.physical import targets_to_physical, to_physical
@@ -71,6 +72,8 @@ def task_of(
     choice: HeadChoice,
     tags: Int[np.ndarray, " atoms"] | None,
     properties: Sequence[str],
+    *,
+    motion: GraphInMotion | None = None,
 ) -> Task:
     """Return what is to be computed of a structure.
 
@@ -79,6 +82,7 @@ def task_of(
         choice: Its head.
         tags: OC20 tags, if the head looks at them.
         properties: Names of ``PROPERTIES``.
+        motion: What is known of its graph by these rules and tags; None: nothing.
 
     Raises:
         PropertyNotImplementedError: If stress is asked for and the structure is not
@@ -94,7 +98,9 @@ def task_of(
     # with the stress, gradient forces come at no cost
     has_forces = "forces" in properties or (has_stress and choice.forces == "gradient")
     return Task(
-        graph=build_graph(atoms, spec.graph, tags=tags),
+        graph=build_graph(atoms, spec.graph, tags=tags)
+        if motion is None
+        else motion.build(atoms),
         spec=spec,
         forces=choice.forces if has_forces else None,
         has_stress=has_stress,

@@ -121,6 +121,8 @@ def collate(graphs: Sequence[AtomGraph]) -> AtomGraph:
     Args:
         graphs: At least one graph, on the same device.
     """
+    if len(graphs) == 1:
+        return graphs[0]
     atom_start, system_start = 0, 0
     edge_start = dict.fromkeys(GRAPHS, 0)
     parts: dict[str, list[Tensor]] = {

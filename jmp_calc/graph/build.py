@@ -84,17 +84,17 @@ def graph_from_arrays(
         edge_dropout: Part of the edges that is left out at random.
         generator: What chooses these edges.
     """
-    tag_array = _tag_array(tags, len(numbers))
-    return _assemble(
+    of_atoms = tag_array(tags, len(numbers))
+    return assemble(
         positions=positions,
         numbers=numbers,
         cell=cell,
-        tags=tag_array,
+        tags=of_atoms,
         edges=build_edge_sets(
             positions,
             cell,
             pbc,
-            tags=tag_array,
+            tags=of_atoms,
             rules=rules,
             dropout=_checked_dropout(edge_dropout, generator),
         ),
@@ -139,11 +139,11 @@ def graph_from_edges(
             f"edges are given for {', '.join(sorted(edges)) or 'no graph'}; they are "
             f"needed for {', '.join(GRAPHS)}"
         )
-    return _assemble(
+    return assemble(
         positions=positions,
         numbers=numbers,
         cell=cell,
-        tags=_tag_array(tags, len(numbers)),
+        tags=tag_array(tags, len(numbers)),
         edges={
             name: _sorted_edges(positions, cell, edges=edge)
             for name, edge in edges.items()
@@ -185,9 +185,18 @@ def _checked_dropout(
     return EdgeDropout(probability=probability, generator=generator)
 
 
-def _tag_array(
+def tag_array(
     tags: Sequence[int] | Int[np.ndarray, " atoms"] | None, n_atoms: int
 ) -> Int[np.ndarray, " atoms"]:
+    """Return one tag per atom.
+
+    Args:
+        tags: OC20 tags; None: 2 for all.
+        n_atoms: Number of atoms.
+
+    Raises:
+        ArgumentError: If there is not one tag per atom.
+    """
     if tags is None:
         return np.full(n_atoms, DEFAULT_TAG, dtype=np.int64)
     array = np.asarray(tags, dtype=np.int64)
@@ -219,7 +228,7 @@ def _sorted_edges(
     ).select(canonical_order(source, target, shift))
 
 
-def _assemble(
+def assemble(
     *,
     positions: Float[np.ndarray, "atoms 3"],
     numbers: Int[np.ndarray, " atoms"],
@@ -228,6 +237,16 @@ def _assemble(
     edges: dict[str, Edges],
     rules: GraphRules,
 ) -> AtomGraph:
+    """Return the graph of edges that are right, in canonical order; on the CPU.
+
+    Args:
+        positions: Angstrom.
+        numbers: Atomic numbers.
+        cell: Rows are lattice vectors, angstrom.
+        tags: OC20 tag of each atom.
+        edges: Of all four graphs, by name.
+        rules: Gives the cutoff at which the envelope of each graph ends.
+    """
     lists = build_index_lists(edges, len(numbers))
     return AtomGraph(
         positions=torch.tensor(positions, dtype=torch.float64),

@@ -66,6 +66,7 @@ def build_edge_sets(
     tags: Int[np.ndarray, " atoms"],
     rules: GraphRules,
     dropout: EdgeDropout | None = None,
+    found: Edges | None = None,
 ) -> dict[str, Edges]:
     """Return the edges of each graph (main, atom_edge, quadruplet, atom_atom).
 
@@ -82,27 +83,27 @@ def build_edge_sets(
         tags: OC20 tag of each atom (0 sub-surface, 1 surface, 2 adsorbate).
         rules: What the weights assume.
         dropout: Leaves out edges at random (training); None: all stay.
+        found: All edges within :func:`search_cutoff`, if they are known already.
 
     Source:
         GemNet-OC specification, sections 2.4 to 2.7; dropout: 2.5, and training
         specification, section 1.7.
     """
     limits = rules.neighbor_limits(len(positions))
-    pbc = _periodic_directions(pbc, rules)
+    pbc = periodic_directions(pbc, rules)
+    if found is None:
+        found = _search(positions, cell, pbc, cutoff=search_cutoff(rules))
     if limits is None:
-        edges = _within_cutoffs(
-            positions, cell, pbc, cutoffs=rules.cutoffs, dropout=dropout
-        )
+        edges = _within_cutoffs(found, cutoffs=rules.cutoffs, dropout=dropout)
     else:
-        found = _limited(
-            positions,
-            cell,
-            pbc,
+        limited = _limited(
+            found,
             cutoffs=rules.cutoffs,
             limits=limits,
+            by_distance=bool(pbc.any()),
             dropout=dropout,
         )
-        edges = {name: kept for name, (_, kept) in found.items()}
+        edges = {name: kept for name, (_, kept) in limited.items()}
         edges["main"] = _with_reverse(_half(edges["main"]))
     if rules.quadruplet_tags is not None:
         edge = edges["quadruplet"]
@@ -132,14 +133,37 @@ def count_dropped(
     limits = rules.neighbor_limits(len(positions))
     if limits is None:
         return dict.fromkeys(GRAPHS, 0)
-    pbc = _periodic_directions(pbc, rules)
-    found = _limited(positions, cell, pbc, cutoffs=rules.cutoffs, limits=limits)
-    return {name: within - kept.n_edges for name, (within, kept) in found.items()}
+    pbc = periodic_directions(pbc, rules)
+    limited = _limited(
+        _search(positions, cell, pbc, cutoff=search_cutoff(rules)),
+        cutoffs=rules.cutoffs,
+        limits=limits,
+        by_distance=bool(pbc.any()),
+    )
+    return {name: within - kept.n_edges for name, (within, kept) in limited.items()}
 
 
-def _periodic_directions(
+def search_cutoff(rules: GraphRules) -> float:
+    """Return up to which distance edges are searched, angstrom.
+
+    Args:
+        rules: What the weights assume.
+    """
+    cutoffs = rules.cutoffs
+    if rules.max_neighbors is None:
+        return max(cutoffs.values())
+    return cutoffs["atom_atom"]
+
+
+def periodic_directions(
     pbc: Bool[np.ndarray, "3"], rules: GraphRules
 ) -> Bool[np.ndarray, "3"]:
+    """Return which directions are periodic for the graph of a structure.
+
+    Args:
+        pbc: Which are for the structure.
+        rules: What the weights assume.
+    """
     if rules.is_periodic is False:
         return np.zeros(3, dtype=bool)
     if rules.is_periodic and rules.rules == "published":
@@ -159,15 +183,9 @@ def _search(
 
 
 def _within_cutoffs(
-    positions: Float[np.ndarray, "atoms 3"],
-    cell: Float[np.ndarray, "3 3"],
-    pbc: Bool[np.ndarray, "3"],
-    *,
-    cutoffs: dict[str, float],
-    dropout: EdgeDropout | None,
+    found: Edges, *, cutoffs: dict[str, float], dropout: EdgeDropout | None
 ) -> dict[str, Edges]:
     """Return every graph without limits, all from one search."""
-    found = _search(positions, cell, pbc, cutoff=max(cutoffs.values()))
     # Both directions of a pair come from one of them: their distances could differ by
     # rounding, and an edge at the cutoff must not lose its counter-edge.
     # For the same reason a pair is dropped as a whole: by these rules every graph, not
@@ -183,20 +201,18 @@ def _within_cutoffs(
 
 
 def _limited(
-    positions: Float[np.ndarray, "atoms 3"],
-    cell: Float[np.ndarray, "3 3"],
-    pbc: Bool[np.ndarray, "3"],
+    found: Edges,
     *,
     cutoffs: dict[str, float],
     limits: dict[str, int],
+    by_distance: bool,
     dropout: EdgeDropout | None = None,
 ) -> dict[str, tuple[int, Edges]]:
     """Return, for each graph, its edge count before the limit and its edges after."""
     base_cutoff = cutoffs["atom_atom"]
-    found = _search(positions, cell, pbc, cutoff=base_cutoff)
     # The published non-periodic search keeps the first sources it finds, not the
     # nearest (section 2.3).
-    base = _nearest(found, limits["atom_atom"], by_distance=bool(pbc.any()))
+    base = _nearest(found, limits["atom_atom"], by_distance=by_distance)
     # As published: directed edges are dropped from the limited atom-atom graph, and the
     # other graphs are cut out of what is left, so that the next nearest sources take
     # the places. The main graph is made symmetric after that, from one edge of each

@@ -71,17 +71,56 @@ def neighbor_list(
         none = np.zeros(0, dtype=np.int64)
         return none, none, np.zeros((0, 3), dtype=np.int64), np.zeros(0)
     target, source, shift = _search(positions, cell, pbc, cutoff)
-
     # (atom pairs of the grid search) -> (edges)
-    vector = positions[target] - positions[source] - shift @ np.where(pbc, cell.T, 0).T
-    squared = (vector**2).sum(axis=1)
+    keep = np.flatnonzero((source != target) | shift.any(axis=1))
+    order = keep[np.lexsort((*shift[keep].T[::-1], source[keep], target[keep]))]
+    return edges_within(
+        positions,
+        cell,
+        pbc,
+        edges=(source[order], target[order], shift[order]),
+        cutoff=cutoff,
+    )
+
+
+def edges_within(
+    positions: Float[np.ndarray, "atoms 3"],
+    cell: Float[np.ndarray, "3 3"],
+    pbc: Bool[np.ndarray, "3"],
+    *,
+    edges: tuple[
+        Int[np.ndarray, " candidates"],
+        Int[np.ndarray, " candidates"],
+        Int[np.ndarray, "candidates 3"],
+    ],
+    cutoff: float,
+) -> Neighbors:
+    """Return those of some edges that are within a cutoff, in the order given.
+
+    The distance of an edge does not depend on which others are given, to the last bit.
+
+    Args:
+        positions: Angstrom, finite.
+        cell: Rows are lattice vectors, angstrom.
+        pbc: Which directions are periodic.
+        edges: Source, target and shift.
+        cutoff: Largest distance, as for :func:`neighbor_list`.
+
+    Raises:
+        UnsupportedSystemError: If atoms overlap.
+    """
+    source, target, shift = edges
+    vector = positions[target] - positions[source]
+    # not as a matrix product, whose rounding depends on the place of a row
+    for axis in np.flatnonzero(pbc):
+        vector -= shift[:, axis, None] * cell[axis]
+    squared = vector[:, 0] ** 2 + vector[:, 1] ** 2 + vector[:, 2] ** 2
     inside = squared <= cutoff**2 if pbc.any() else squared < cutoff**2
-    keep = np.flatnonzero(inside & ((source != target) | shift.any(axis=1)))
+    keep = np.flatnonzero(inside)
     source, target, shift, squared = (x[keep] for x in (source, target, shift, squared))
     if len(squared) and squared.min() <= MIN_DISTANCE**2:
         raise _overlap(int(squared.argmin()), source, target, shift, squared)
-    order = np.lexsort((*shift.T[::-1], source, target))
-    return source[order], target[order], shift[order], np.sqrt(squared[order])
+    return source, target, shift, np.sqrt(squared)
 
 
 def _check_coordinates(

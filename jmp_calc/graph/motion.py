@@ -1,0 +1,164 @@
+"""The graph of a structure that moves: what has not changed is not built again.
+
+All edges a little longer than the cutoff are kept from one search. As long as no atom
+has moved by half of that margin they hold every edge there can be, and their distances
+say which exist now. If those are the same as before, so is the whole topology.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from ase import Atoms
+from jaxtyping import Float, Int
+
+from jmp_calc.graph.batch import AtomGraph
+from jmp_calc.graph.build import assemble, tag_array
+from jmp_calc.graph.edge_sets import (
+    Edges,
+    build_edge_sets,
+    periodic_directions,
+    search_cutoff,
+)
+from jmp_calc.graph.neighbors import edges_within, neighbor_list
+from jmp_calc.graph.rules import GraphRules
+
+SKIN = 1.0
+"""How much longer than the cutoff the edges are that are kept, angstrom."""
+
+
+class GraphInMotion:
+    """Builds the graph of one structure again and again while it moves.
+
+    Each graph is that of :func:`jmp_calc.graph.build.build_graph`, to the last bit.
+
+    Args:
+        rules: What the weights assume about edges.
+        tags: OC20 tag of each atom; None: 2 for all.
+        skin: How much longer than the cutoff the edges are that are kept, angstrom.
+    """
+
+    def __init__(
+        self,
+        rules: GraphRules,
+        tags: Int[np.ndarray, " atoms"] | None = None,
+        *,
+        skin: float = SKIN,
+    ) -> None:
+        self.rules = rules
+        self.tags = tags
+        self.n_searches = 0
+        """Searches so far."""
+        self.n_topologies = 0
+        """Topologies built so far."""
+        self._skin = skin
+        self._start: Atoms | None = None
+        self._candidates: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._pattern: bytes = b""
+        self._graph: AtomGraph | None = None
+
+    def is_for(self, rules: GraphRules, tags: Int[np.ndarray, " atoms"] | None) -> bool:
+        """Return whether these are its rules and tags.
+
+        Args:
+            rules: What the weights assume about edges.
+            tags: OC20 tag of each atom, or None.
+        """
+        if rules != self.rules:
+            return False
+        if tags is None or self.tags is None:
+            return tags is self.tags
+        return np.array_equal(tags, self.tags)
+
+    def build(self, atoms: Atoms) -> AtomGraph:
+        """Return the graph of where the structure is now, on the CPU.
+
+        Args:
+            atoms: The structure; elements and periodicity may change, at the price of
+                a new search.
+
+        Raises:
+            UnsupportedSystemError: As :func:`jmp_calc.graph.build.build_graph`.
+        """
+        pbc = periodic_directions(atoms.pbc, self.rules)
+        cell, cutoff = atoms.cell.array, search_cutoff(self.rules)
+        if not self._holds_for(atoms, cutoff):
+            source, target, shift, _ = neighbor_list(
+                atoms.positions, cell, pbc, cutoff=cutoff + self._skin
+            )
+            self._candidates = source, target, shift
+            self._start, self._graph = atoms.copy(), None
+            self.n_searches += 1
+        assert self._candidates is not None
+        source, target, shift, distance = edges_within(
+            atoms.positions, cell, pbc, edges=self._candidates, cutoff=cutoff
+        )
+        found = Edges(source=source, target=target, shift=shift, distance=distance)
+        pattern = self._pattern_of(found, len(atoms))
+        if self._graph is None or not pattern or pattern != self._pattern:
+            self._graph, self._pattern = self._built(atoms, found), pattern
+            self.n_topologies += 1
+            return self._graph
+        return replace(
+            self._graph,
+            positions=torch.tensor(atoms.positions, dtype=torch.float64),
+            cell=torch.tensor(cell, dtype=torch.float64)[None],
+        )
+
+    def _built(self, atoms: Atoms, found: Edges) -> AtomGraph:
+        cell, tags = atoms.cell.array, tag_array(self.tags, len(atoms))
+        return assemble(
+            positions=atoms.positions,
+            numbers=atoms.numbers,
+            cell=cell,
+            tags=tags,
+            edges=build_edge_sets(
+                atoms.positions,
+                cell,
+                atoms.pbc,
+                tags=tags,
+                rules=self.rules,
+                found=found,
+            ),
+            rules=self.rules,
+        )
+
+    def _holds_for(self, atoms: Atoms, cutoff: float) -> bool:
+        """Whether no pair can have come within the cutoff from beyond the skin."""
+        start = self._start
+        if start is None or not (
+            np.array_equal(start.numbers, atoms.numbers)
+            and np.array_equal(start.pbc, atoms.pbc)
+            and np.isfinite(atoms.positions).all()
+        ):
+            return False
+        old, new = start.cell.array, atoms.cell.array
+        moved, stretch = start.positions, 1.0
+        if not np.array_equal(old, new):
+            if not np.isfinite(new).all() or min(_volume(old), _volume(new)) < 1e-3:
+                return False
+            # a pair that is r apart was at most |F^-1| (r + both moves) apart
+            deformation = np.linalg.solve(old, new)
+            moved = moved @ deformation
+            stretch = float(np.linalg.norm(np.linalg.inv(deformation), ord=2))
+        step = float(np.sqrt(((atoms.positions - moved) ** 2).sum(axis=1).max()))
+        # less than the skin by a margin for rounding
+        return (cutoff + 2 * step) * stretch < cutoff + self._skin * (1 - 1e-6)
+
+    def _pattern_of(self, found: Edges, n_atoms: int) -> bytes:
+        """Return what decides over the topology; empty if more than cutoffs do."""
+        limits = self.rules.neighbor_limits(n_atoms)
+        if limits is not None:
+            count = np.bincount(found.target, minlength=1)
+            if count.max() > min(limits.values()):
+                return b""
+        cutoffs = sorted(set(self.rules.cutoffs.values()))
+        zone = np.searchsorted(cutoffs, found.distance, side="left").astype(np.uint8)
+        arrays = (zone, found.source, found.target, found.shift)
+        return b"edges" + b"".join(array.tobytes() for array in arrays)
+
+
+def _volume(cell: Float[np.ndarray, "3 3"]) -> float:
+    return abs(float(np.linalg.det(cell)))
