@@ -74,7 +74,7 @@ def vibrations(
         output,
         topic="vibrations",
         files=lambda folder, structure: vibrations_files(
-            folder, structure.name, structure.atoms, settings
+            folder, structure.name, structure.atoms
         ).values(),
         work=work,
     )

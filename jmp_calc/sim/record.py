@@ -63,7 +63,7 @@ class Record:
         files: Mapping[str, Path],
         reason: str | None = None,
     ) -> None:
-        """Write the summary.
+        """Write the summary, and remove files of an earlier job that this one lacks.
 
         Args:
             status: How the job ended.
@@ -87,6 +87,9 @@ class Record:
             "results": dict(results),
             "files": dict(files),
         }
+        for path in set(self._files.values()) - set(files.values()):
+            with writing(path):
+                path.unlink(missing_ok=True)
         save_summary(summary, self._files["summary"])
 
 

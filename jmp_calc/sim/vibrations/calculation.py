@@ -119,7 +119,7 @@ def run_vibrations(
         Wilson, Decius and Cross, Molecular Vibrations (1955); thermochemistry:
         Cramer, Essentials of Computational Chemistry (2004), chapter 10, as in ASE.
     """
-    files = vibrations_files(Path(out), stem, atoms, settings)
+    files = vibrations_files(Path(out), stem, atoms)
     record = Record(files, overwrite=overwrite, provenance=provenance)
     if len(atoms) == 0:
         raise UnsupportedSystemError("the structure has no atoms; give one with atoms")
@@ -141,7 +141,7 @@ def run_vibrations(
         modes=modes,
         thermochemistry=compute_thermochemistry(start, modes, energy, settings),
         notes=tuple(_notes(start, force, modes, settings)),
-        files=_made(files, modes),
+        files=_made(files, modes, settings),
     )
     record.make_folder()
     _save(result)
@@ -226,9 +226,11 @@ def _is_possible(atoms: Atoms, settings: VibrationsSettings) -> bool:
     return not is_gas or (_n_electrons(atoms) - round(2 * settings.spin)) % 2 == 0
 
 
-def _made(files: Mapping[str, Path], modes: Modes) -> dict[str, Path]:
-    """Return the files without those of modes that do not vibrate."""
-    numbers = [n + 1 for n in range(len(modes.is_rigid)) if not modes.is_rigid[n]]
+def _made(
+    files: Mapping[str, Path], modes: Modes, settings: VibrationsSettings
+) -> dict[str, Path]:
+    """Return the files without those of modes that do not vibrate or are not wanted."""
+    numbers = np.flatnonzero(~modes.is_rigid) + 1 if settings.mode_trajectories else ()
     kept = {f"mode_{number}" for number in numbers}
     return {
         name: path

@@ -74,24 +74,22 @@ class VibrationsSettings:
             )
 
 
-def vibrations_files(
-    folder: Path, stem: str, atoms: Atoms, settings: VibrationsSettings
-) -> dict[str, Path]:
+def vibrations_files(folder: Path, stem: str, atoms: Atoms) -> dict[str, Path]:
     """Return every file that ``run_vibrations`` may make.
 
     Args:
         folder: Folder of all files.
         stem: First part of every name.
         atoms: The structure.
-        settings: What to do.
     """
-    files = {
+    modes = {
+        f"mode_{number}": folder / f"{stem}-mode-{number:03d}.xyz"
+        for number in range(1, 3 * len(atoms) + 1)
+    }
+    return {
         "table": folder / f"{stem}-vibrations.csv",
         "data": folder / f"{stem}-vibrations.json",
         "structure": folder / f"{stem}-structure.xyz",
         "summary": folder / f"{stem}-summary.yml",
+        **modes,
     }
-    if settings.mode_trajectories:
-        for number in range(1, 3 * len(atoms) + 1):
-            files[f"mode_{number}"] = folder / f"{stem}-mode-{number:03d}.xyz"
-    return files

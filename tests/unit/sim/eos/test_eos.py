@@ -162,6 +162,15 @@ def test_a_minimum_elsewhere_is_told(tmp_path):
     assert not (tmp_path / "crystal-equilibrium.xyz").exists()
 
 
+def test_nothing_of_an_earlier_job_stays(tmp_path):
+    run_eos(bulk("Cu", a=3.59), EosSettings(), calculator=EMT(), out=tmp_path)
+    assert (tmp_path / "crystal-equilibrium.xyz").is_file()
+    wide = bulk("Cu", a=3.75)
+    again = run_eos(wide, EosSettings(), calculator=EMT(), out=tmp_path, overwrite=True)
+    assert set(tmp_path.iterdir()) == set(again.files.values())
+    assert not (tmp_path / "crystal-equilibrium.xyz").exists()
+
+
 def test_energies_without_minimum_have_no_fit():
     volumes = np.linspace(18, 22, 7)
     assert fit_eos(volumes, -((volumes - 20) ** 2), "birch", n_atoms=1) is None

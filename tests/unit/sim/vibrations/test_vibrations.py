@@ -301,6 +301,17 @@ def test_files_can_be_read_by_ase(tmp_path):
     np.testing.assert_allclose(frames[0].get_masses() @ moved, 0, atol=1e-5)
 
 
+def test_modes_of_an_earlier_job_do_not_stay(tmp_path):
+    atoms, spring = diatomic("CO", 1.128, 2170.0)
+    vibrations(atoms, spring, tmp_path, mode_trajectories=True)
+    assert (tmp_path / "molecule-mode-006.xyz").is_file()
+    again = run_vibrations(
+        atoms, VibrationsSettings(), calculator=spring, out=tmp_path, overwrite=True
+    )
+    assert set(tmp_path.iterdir()) == set(again.files.values())
+    assert len(again.files) == 4
+
+
 @pytest.mark.slow
 def test_water_by_xtb_agrees_with_ase(tmp_path, monkeypatch):
     tblite = pytest.importorskip("tblite.ase", reason="needs tblite")
