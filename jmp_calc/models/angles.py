@@ -12,7 +12,9 @@ Source:
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -98,14 +100,14 @@ class QuadrupletWeights:
     """Which slots d of atom b hold an edge that does not come from a."""
     incoming: Float[Tensor, "quad_edges harmonics_parts width"]
     """Azimuth functions of d, rows (j, component); zero where not incoming."""
-    outgoing: Float[Tensor, "atoms harmonics angular_width parts_quad"]
+    outgoing: Float[Tensor, "atoms harmonics width_angular parts_quad"]
     """Azimuth function of c times the circular harmonic of the angle c, a, b; rows
-    (l, slot of c), columns (component, slot of b)."""
+    (slot of c, l), columns (component, slot of b)."""
     closure_from: Int[Tensor, "2 closed"]
     """(quadruplet edge, slot of d at b) of every term with d == c."""
     closure_to: Int[Tensor, " closed"]
     """Flat (main position of c, quadruplet slot of b) of the same terms."""
-    closure: Float[Tensor, "atoms_width angular_harmonics quad_width"]
+    closure: Float[Tensor, "atoms_width harmonics_angular quad_width"]
     """What those terms weigh in the full sum, to be taken out again."""
     floored: FlooredTerms | None
     """Corrections for planar, nearly collinear quadruplets (published rules)."""
@@ -210,10 +212,9 @@ def quadruplet_weights(
     )
     f_in = f_in * is_incoming[:, None, None].to(v.dtype)
     y_in = legendre(_clamped(cosine_in, rules), n_spherical)
-    y_out = legendre(_clamped(cosine_out, rules), n_spherical, dim=1)
-    y_out = y_out * is_outgoing[:, None].to(v.dtype)
-    # axes: atoms, harmonics, angular, slots of c, parts, slots of b
-    outgoing = y_out[:, None, :, :, None] * f_out[:, :, None]
+    y_out = legendre(_clamped(cosine_out, rules), n_spherical, dim=2)
+    y_out = y_out * is_outgoing[:, :, None].to(v.dtype)
+    outgoing: Tensor = OuterTable.apply(y_out, f_out)  # type: ignore[no-untyped-call]
 
     out, quad, inner = graph.quadruplet_closure
     slot_d = slots.position[inner] % width
@@ -226,7 +227,7 @@ def quadruplet_weights(
                 (_of_edges(z_out[0], q_slots), _of_edges(z_out[1], q_slots)),
                 _of_edges(is_outgoing, q_slots),
             ),
-            y_out=_of_edges(y_out.movedim(1, -1), q_slots),
+            y_out=_of_edges(y_out.transpose(2, 3), q_slots),
             is_open=~_has_images(graph)[graph.system_index[graph.quadruplet.target]],
             excluded=(quad * width + slots.position[out] % width) * width + slot_d,
             row=graph.quadruplet.target * width,
@@ -246,6 +247,41 @@ def quadruplet_weights(
     )
 
 
+class OuterTable(torch.autograd.Function):
+    """The product of functions of the angle c, a, b and of the azimuth of c.
+
+    ``table[a, j, c, l, p, b] = y[a, c, l, b] f[a, j, c, p, b]``. The table is the
+    largest array of the network; its derivative is summed up without another of its
+    size.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        y: Float[Tensor, "atoms width angular quad_width"],
+        f: Float[Tensor, "atoms harmonics width parts quad_width"],
+    ) -> Float[Tensor, "atoms harmonics width angular parts quad_width"]:
+        """Make the table."""
+        ctx.save_for_backward(y, f)
+        return y[:, None, :, :, None] * f[:, :, :, None]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the derivatives with respect to both factors."""
+        y, f = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again
+            return (
+                (grad * f[:, :, :, None]).sum(dim=(1, 4)),
+                (grad * y[:, None, :, :, None]).sum(dim=3),
+            )
+        by_y, by_f = torch.zeros_like(y), torch.zeros_like(f)
+        for j, part in itertools.product(range(f.shape[1]), range(f.shape[3])):
+            by_y.addcmul_(grad[:, j, :, :, part], f[:, j, :, None, part])
+        for angular in range(y.shape[2]):
+            by_f.addcmul_(grad[:, :, :, angular], y[:, None, :, angular, None])
+        return by_y, by_f
+
+
 def _circular(
     cosine: Float[Tensor, "atoms rows columns"],
     is_pair: Bool[Tensor, "atoms rows columns"],
@@ -262,16 +298,16 @@ def _of_edges(table: Tensor, q_slots: Slots) -> Tensor:
 
 
 def _closure(
-    y_out: Float[Tensor, "atoms angular width quad_width"],
+    y_out: Float[Tensor, "atoms width angular quad_width"],
     f_out: Float[Tensor, "atoms harmonics width parts quad_width"],
     f_in: Float[Tensor, "closed harmonics parts"],
     to: Int[Tensor, " closed"],
-) -> Float[Tensor, "atoms_width angular_harmonics quad_width"]:
+) -> Float[Tensor, "atoms_width harmonics_angular quad_width"]:
     """What the terms with d == c weigh, spread over a table."""
-    n_atoms, n, width, q_width = y_out.shape
+    n_atoms, width, n, q_width = y_out.shape
     atom, c, b = to // (width * q_width), to // q_width % width, to % q_width
     dihedral = (f_in * f_out[atom, :, c, :, b]).sum(-1)
-    value = (y_out[atom, :, c, b][:, :, None] * dihedral[:, None, :]).flatten(1)
+    value = (dihedral[:, :, None] * y_out[atom, c, :, b][:, None, :]).flatten(1)
     table = value.new_zeros((n_atoms * width * q_width, n * n))
     table = table.index_copy(0, to, value)
     return table.view(n_atoms * width, q_width, n * n).transpose(1, 2)

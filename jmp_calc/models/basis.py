@@ -90,11 +90,11 @@ class ToCosines(torch.nn.Module):
 
     def forward(
         self, factors: Float[Tensor, "edges embedding angular_dihedral"]
-    ) -> Float[Tensor, "edges embedding angular_harmonics"]:
-        """Return the factors; columns (l, j): Legendre index of the angle, cosine."""
+    ) -> Float[Tensor, "edges embedding harmonics_angular"]:
+        """Return the factors; columns (j, l): cosine, Legendre index of the angle."""
         n = len(self.series)
         table = factors.view(*factors.shape[:2], n, n)
-        return (table @ self.series.to(table.dtype)).flatten(2)
+        return (table @ self.series.to(table.dtype)).transpose(2, 3).flatten(2)
 
 
 def legendre(

@@ -36,7 +36,7 @@ class FlooredTerms:
     """(quadruplet edge, slot of d at b)."""
     to: Int[Tensor, " floored"]
     """Flat (atom a, slot of c)."""
-    weight: Float[Tensor, "floored angular_harmonics"]
+    weight: Float[Tensor, "floored harmonics_angular"]
     """Published value minus the exact one."""
 
 
@@ -105,7 +105,7 @@ def floored_terms(
     return FlooredTerms(
         incoming=torch.stack([quad, d]),
         to=row[quad] + c,
-        weight=(y_out[quad, c][:, :, None] * difference[:, None]).flatten(1),
+        weight=(difference[:, :, None] * y_out[quad, c][:, None]).flatten(1),
     )
 
 

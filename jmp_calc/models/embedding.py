@@ -54,8 +54,8 @@ class Shared:
     factors_edge_to_atom: Float[Tensor, "atoms cbf ae_angular"]
     """Already laid out per atom: columns (atom_edge slot, l)."""
     circular_quadruplet: Float[Tensor, "quad_edges width cbf"]
-    factors_quadruplet: Float[Tensor, "edges sbf angular_harmonics"]
-    """Columns (l, j): Legendre index of the angle, cosine index of the dihedral."""
+    factors_quadruplet: Float[Tensor, "edges sbf harmonics_angular"]
+    """Columns (j, l): cosine index of the dihedral, Legendre index of the angle."""
 
 
 class Bases(torch.nn.Module):

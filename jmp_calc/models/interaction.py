@@ -182,7 +182,7 @@ class QuadrupletInteraction(torch.nn.Module):
 
 def sum_quadruplets(
     x: Float[Tensor, "quad_edges width dim"], quads: QuadrupletWeights
-) -> Float[Tensor, "atoms width angular_harmonics dim"]:
+) -> Float[Tensor, "atoms width harmonics_angular dim"]:
     """Sum over b and d for every c -> a, without a list of quadruplets.
 
     Args:
@@ -190,7 +190,7 @@ def sum_quadruplets(
         quads: Angular weights, and which terms to leave out.
 
     Returns:
-        One row per slot c of atom a; columns (l, j), j the cosine index.
+        One row per slot c of atom a; columns (j, l), j the cosine index.
 
     Source:
         Factorised contractions (addition theorem for cosines), exact.
@@ -202,8 +202,8 @@ def sum_quadruplets(
     moments = (quads.incoming @ x).view(x.shape[0], n, n_parts, channels)
     # (quad_edges, ...) -> (atoms, harmonics, parts * quad_width, dim)
     moments = quads.quadruplet.pad(moments).permute(0, 2, 3, 1, 4).flatten(2, 3)
-    total = quads.outgoing @ moments  # (atoms, harmonics, angular * width, dim)
-    total = total.view(n_atoms, n, n, width, channels).permute(0, 3, 2, 1, 4)
+    total = quads.outgoing @ moments  # (atoms, harmonics, width * angular, dim)
+    total = total.view(n_atoms, n, width, n, channels).transpose(1, 2)
     total = total.reshape(n_atoms, width, n * n, channels)
     closed = x.new_zeros((n_atoms * width * q_width, channels)).index_copy(
         0, quads.closure_to, x[quads.closure_from[0], quads.closure_from[1]]

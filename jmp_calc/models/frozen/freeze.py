@@ -64,7 +64,7 @@ class FrozenProjection(Weights):
 
     def forward(
         self, radial: Float[Tensor, "edges radial"]
-    ) -> Float[Tensor, "edges embedding angular_harmonics"]:
+    ) -> Float[Tensor, "edges embedding harmonics_angular"]:
         """Return the factors that meet the angular basis inside an interaction."""
         return torch.mm(radial, self.weight).view(-1, self.n_embedding, self.n_columns)
 

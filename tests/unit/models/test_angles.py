@@ -81,7 +81,7 @@ def factorised(graph: AtomGraph, x: Tensor, rules: Any) -> Tensor:
     total = sum_quadruplets(per_edge, weights)
     total = weights.main.unpad(total).view(-1, N, N, CHANNELS)
     series = torch.from_numpy(legendre_to_cosines(N))
-    return torch.einsum("mj,eljc->elmc", series, total)
+    return torch.einsum("mj,ejlc->elmc", series, total)
 
 
 def enumerated(graph: AtomGraph, x: Tensor, rules: Any) -> Tensor:
