@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from jmp_calc.errors import JMPError, did_you_mean
 from jmp_calc.versions import installed_versions
@@ -131,6 +133,19 @@ class VerbGroup(click.Group):
             )
         return super().resolve_command(ctx, args)
 
+    def shell_complete(
+        self, ctx: click.Context, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the verbs that begin so, without importing them."""
+        return [
+            *(
+                CompletionItem(name, help=text)
+                for name, (_, text) in self.verbs.items()
+                if name.startswith(incomplete)
+            ),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]
+
     def invoke(self, ctx: click.Context) -> Any:
         """Call the verb; that nobody reads what it prints is no bug."""
         try:
@@ -207,6 +222,10 @@ def run_group(
         name: What it is called on the command line.
         arguments: Words after the program's name; None takes those of the process.
     """
+    # a terminal without Å shows a question mark
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         code = group.main(
             args=None if arguments is None else list(arguments),

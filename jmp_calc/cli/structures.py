@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,9 @@ class Source:
             return "is a folder"
         if self.path.exists() or str(self.path) == "-":
             return "is not a regular file, and structures are not read from a pipe"
+        name, _, frame = str(self.path).rpartition("@")
+        if Path(name).is_file():
+            return f"does not exist; of {name}, --frame {frame} takes structures"
         return "does not exist"
 
     def _unreadable(self, error: Exception) -> DataError:
@@ -174,7 +178,7 @@ def read_structures(paths: Sequence[Path], frame: str) -> list[Structure]:
         ArgumentError: If ``frame`` is neither.
         DataError: If a file has no such structure.
     """
-    if frame != ":" and not frame.lstrip("-").isdigit():
+    if not re.fullmatch(r":|-?[0-9]+", frame):
         raise ArgumentError(
             f"--frame is {frame!r}; give a number (0 first, -1 last) or ':' for all"
         )

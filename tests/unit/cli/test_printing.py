@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,12 @@ from ase.io import write
 CODE = "import sys; from jmp_calc.cli import main; sys.exit(main())"
 
 
-def start(*words: str, stdout) -> subprocess.Popen:
+def start(*words: str, stdout, **variables: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-u", "-c", CODE, *words],
         stdout=stdout,
         stderr=subprocess.PIPE,
+        env={**os.environ, **variables},
         text=True,
     )
 
@@ -47,3 +49,13 @@ def test_a_full_disk_is_one_line():
         text = process.stderr.read()
     assert text == "jmp-md: error: No space left on device: standard output\n"
     assert process.returncode == 2
+
+
+def test_a_terminal_without_angstroms_shows_the_rest():
+    words = ("models", "show", "jmp-nano")
+    with start(*words, stdout=subprocess.PIPE, PYTHONIOENCODING="ascii") as process:
+        text, error = process.communicate()
+    lines = [line for line in text.splitlines() if "cutoffs" in line]
+    assert lines
+    assert all(" ?" in line for line in lines)
+    assert (error, process.returncode) == ("", 0)

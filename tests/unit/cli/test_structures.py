@@ -10,7 +10,7 @@ from ase.io import write
 
 from jmp_calc.cli.frames import FrameChoice
 from jmp_calc.cli.structures import read_structures, unique_names
-from jmp_calc.errors import DataError
+from jmp_calc.errors import ArgumentError, DataError
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,16 @@ def test_a_disordered_crystal_is_refused_whichever_frames_are_taken(tmp_path):
     ):
         with pytest.raises(DataError, match="shared by elements or partly empty"):
             read()
+
+
+@pytest.mark.parametrize("frame", ["--1", " 1", "1.0", "a", "²", ""])
+def test_a_frame_that_is_no_number_is_refused(frame, tmp_path):
+    with pytest.raises(ArgumentError, match="give a number"):
+        read_structures([tmp_path / "a.xyz"], frame)
+
+
+def test_an_index_as_ase_takes_it_is_told_as_an_option(tmp_path):
+    path = tmp_path / "a.xyz"
+    write(path, [Atoms("H"), Atoms("H2")])
+    with pytest.raises(DataError, match="--frame 1 takes structures"):
+        read_structures([path.with_name("a.xyz@1")], "-1")
