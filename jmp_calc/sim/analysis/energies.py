@@ -237,7 +237,7 @@ class Energies:
         freedom = 3 * (len(atoms) - n_fixed)
         # a centre of mass at rest is seen in the momenta
         others = [c for c in atoms.constraints if not isinstance(c, (FixAtoms, FixCom))]
-        freedom -= sum(c.get_removed_dof(atoms) for c in others)
+        freedom -= sum(int(c.get_removed_dof(atoms)) for c in others)
         if n_fixed == 0 and self._momentum < AT_REST:
             freedom -= 3
             if not atoms.pbc.any() and self._spin < AT_REST:

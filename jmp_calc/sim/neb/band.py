@@ -80,7 +80,7 @@ class BatchedBand(NEB):
     def has_hill(self) -> bool:
         """Whether an image between the ends lies above both of them."""
         energies = [image.get_potential_energy() for image in self.last]
-        return max(energies[1:-1]) > max(energies[0], energies[-1])
+        return bool(max(energies[1:-1]) > max(energies[0], energies[-1]))
 
     def _remember(
         self, forces: Float[np.ndarray, "coordinates 3"], *, is_new: bool

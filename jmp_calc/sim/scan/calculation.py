@@ -123,8 +123,9 @@ def run_scan(
     values = settings.values(present)
     systems = [coordinate.at(float(value)) for value in values]
     points = _compute(systems, values, coordinate, settings, calculator, progress)
-    if not any(isinstance(point, Relaxed) for point in points):
-        raise points[0]
+    errors = [point for point in points if not isinstance(point, Relaxed)]
+    if len(errors) == len(points):
+        raise errors[0]
     is_done = tuple(
         isinstance(point, Relaxed)
         and point.is_converged

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -100,7 +101,7 @@ class HeldCoordinate(FixConstraint):
 
     def _slope(self, atoms: Atoms) -> Float[np.ndarray, "atoms 3"]:
         """Return the derivative of the coordinate by what may move."""
-        derivatives = {
+        derivatives: dict[int, Callable[..., Any]] = {
             2: get_distances_derivatives,
             3: get_angles_derivatives,
             4: get_dihedrals_derivatives,
@@ -110,7 +111,7 @@ class HeldCoordinate(FixConstraint):
         if len(self.indices) == 3:
             # ASE measures an angle between the vectors from its middle
             steps[0] *= -1.0
-        slope = np.zeros_like(atoms.positions)
+        slope: np.ndarray = np.zeros_like(atoms.positions)
         vectors = [step[None] for step in steps]
         slope[list(self.indices)] = derivatives[len(self.indices)](*vectors)[0]
         for other in self._others:
