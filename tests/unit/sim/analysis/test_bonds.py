@@ -131,3 +131,15 @@ def test_a_reference_with_other_numbers_for_its_atoms_is_not_taken_for_lengths(
         for name, curve in section.columns.items():
             if f"reference_{name}" in section.columns:
                 np.testing.assert_allclose(curve, section.columns[f"reference_{name}"])
+
+
+def test_equilibration_counts_for_stability_only() -> None:
+    start = Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.1]])
+    stretched = Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.4]])
+    bonding = Bonding(start, AnalysisSettings())
+    bonding.add(stretched, 0.0, "ps", is_averaged=False)
+    bonding.add(start, 0.1, "ps", is_averaged=True)
+    sections = {section.key: section for section in bonding.sections("ps")}
+    facts = {f.name: f.value for s in sections.values() for f in s.facts}
+    assert facts["C-O, mean"].startswith("1.1000 Å, spread 0.0000")
+    assert facts["largest bond stretch"] == pytest.approx(1.4 / 1.1)
