@@ -4,8 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
 
 from jmp_calc.sim.dynamics.ensembles import build_dynamics, prepare
+from jmp_calc.sim.dynamics.held import Held
 from jmp_calc.sim.dynamics.md import run_md
 from jmp_calc.sim.dynamics.observables import (
     Observables,
@@ -126,3 +129,11 @@ def test_forces_that_are_no_gradient_show_as_drift(ensemble, ethanol, tmp_path):
     bad = run_md(ethanol(swirl=0.2), settings, out=tmp_path / "bad")
     assert abs(good.energy_drift_meV_per_atom_per_ps) < 0.1
     assert bad.energy_drift_meV_per_atom_per_ps > 5.0
+
+
+def test_results_are_new_when_only_the_cell_has_changed():
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = Held(EMT(), has_stress=True)
+    before = atoms.get_potential_energy()
+    atoms.set_cell(1.05 * atoms.cell.array)
+    assert abs(atoms.get_potential_energy() - before) > 0.1
