@@ -17,6 +17,7 @@ from ase import Atoms
 
 from jmp_calc.cli import WORDS, print_no_more
 from jmp_calc.cli.folder import result_folder
+from jmp_calc.cli.heap import keep_freed_memory
 from jmp_calc.cli.options import ModelOptions, OutputOptions
 from jmp_calc.cli.resume import KeptWork, check_output, identity_of, kept_work
 from jmp_calc.cli.structures import Structure
@@ -183,6 +184,7 @@ def open_job(
     """
     check_output(files, output, structures)
     with one_line_warnings() as told, terminated_like_ctrl_c():
+        keep_freed_memory()
         calculator = build_calculator(model)
         about = describe_first(calculator, samples or structures, model)
         told.extend(about["notes"])
