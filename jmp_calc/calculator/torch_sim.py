@@ -139,8 +139,8 @@ class JMPTorchSimModel(ModelInterface):  # type: ignore[misc]  # torch-sim is un
         results: list[dict[str, Any]] = [{} for _ in frames]
         for batch in split_into_batches(tasks):
             found = predict(self.network, [task for _, task in batch])
-            for (number, _), result in zip(batch, found, strict=True):
-                results[number] |= result
+            for (number, _task), physical in zip(batch, found, strict=True):
+                results[number] |= physical
         return self._tensors(results, state.positions)
 
     def _recalled(self, frames: Sequence[Atoms]) -> list[Decision]:
