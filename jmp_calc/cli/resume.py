@@ -15,10 +15,10 @@ from typing import Any
 import click
 from filelock import FileLock, Timeout
 
-from jmp_calc.cli import EXIT_DONE
+from jmp_calc.cli import EXIT_DONE, EXIT_USAGE
 from jmp_calc.cli.options import ModelOptions, OutputOptions, ResumableOptions
 from jmp_calc.cli.structures import Structure
-from jmp_calc.errors import ArgumentError
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.files import file_hash
 from jmp_calc.sim.kept import Kept
 from jmp_calc.sim.kept_file import Beginning, KeptFile, beginnings
@@ -40,6 +40,7 @@ class KeptWork:
     ) -> None:
         self.file = file
         self.is_done = False
+        self.is_refused = False
         self.is_resumed = bool(before)
         self._identity = now.identity
         self._is_all = set(now.files) >= _files(before)
@@ -61,6 +62,7 @@ class KeptWork:
                 earlier call was to make more than this one.
         """
         self.is_done = code == EXIT_DONE and self._is_all
+        self.is_refused = code == EXIT_USAGE
 
 
 def kept_path(folder: Path, structures: Sequence[Structure]) -> Path:
@@ -158,15 +160,23 @@ def kept_work(
         work = KeptWork(file, now, before)
         try:
             yield work
+        except (ArgumentError, UnsupportedSystemError):
+            work.end(EXIT_USAGE)
+            raise
         finally:
             file.close()
             if work.is_done or not file.n_systems:
                 path.unlink(missing_ok=True)
             else:
+                what = (
+                    "when what was refused is mended, the command"
+                    if work.is_refused
+                    else "the same command"
+                )
                 _tell(
                     "kept",
-                    f"{_counted(file)} in {path}; the same command goes on with "
-                    f"--out {folder} --resume",
+                    f"{_counted(file)} in {path}; {what} goes on with --out {folder} "
+                    "--resume",
                 )
 
 

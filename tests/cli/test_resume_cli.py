@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from jmp_calc import JMPCalculator
 from jmp_calc.cli import main
+from jmp_calc.errors import UnsupportedSystemError
 from toys import stoppable
 
 KEPT = Path("here/cu-eos-evaluations.part")
@@ -160,6 +161,20 @@ def test_energies_that_were_refused_leave_nothing(capsys):
     assert n_computed("energy", "odd.xyz", "--out", "here", *EMT, code=2) == 1
     assert not list(Path("here").glob("*.part"))
     assert "kept" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("names", [["cu.xyz", "fe.xyz"], ["cu.xyz"]])
+def test_what_would_be_refused_again_is_not_said_to_go_on(names, capsys, monkeypatch):
+    def refuse(*_):
+        raise UnsupportedSystemError("odd")
+
+    write("fe.xyz", bulk("Fe"))
+    stoppable.reset(4)
+    monkeypatch.setattr("toys.stoppable.os.kill", refuse)
+    assert main(["eos", *names, *EOS[2:]]) == 2
+    told = capsys.readouterr().out
+    assert "; when what was refused is mended, the command goes on with" in told
+    assert "the same command" not in told
 
 
 def test_one_process_at_a_time_does_the_work(capsys):
