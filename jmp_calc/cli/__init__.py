@@ -10,6 +10,7 @@ import errno
 import importlib
 import io
 import os
+import select
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -151,6 +152,9 @@ class VerbGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
+            if not _is_unread():
+                # of a calculator, or of another program
+                raise
             print_no_more()
             return EXIT_UNREAD
 
@@ -190,6 +194,13 @@ version_option = click.option(
 @version_option
 def jmp_md() -> None:
     """Simulations with JMP models. See 'jmp-md VERB --help'."""
+
+
+def _is_unread() -> bool:
+    """Return whether the other end of a pipe that is printed to has been closed."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(0))
 
 
 def print_no_more() -> None:

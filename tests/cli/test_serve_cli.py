@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from ase.io import write
 from jmp_calc.calculator import JMPCalculator
 from jmp_calc.cli import main
 from toys.runs import error_line
-from toys.sockets import Asking, ask
+from toys.sockets import Asking, ask, send_structure
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +141,21 @@ def test_a_fault_of_the_other_program_is_one_line(capsys):
     line = error_line(capsys)
     assert "has 4 atoms and INPUT has 1" in line
     assert line.endswith("0 structures were computed before")
+
+
+def test_another_program_that_dies_before_it_takes_forces_is_one_line(capsys):
+    write("input.xyz", bulk("Cu"))
+    name = f"jmp-{uuid.uuid4().hex[:12]}"
+
+    def script(protocol):
+        send_structure(protocol, bulk("Cu").positions, bulk("Cu").cell)
+        protocol.sendmsg("GETFORCE")
+
+    words = ["--calculator", "emt", "--unix-socket", name]
+    with Asking(script, path=Path(f"/tmp/ipi_{name}")):
+        assert main(["serve", "input.xyz", *words]) == 2
+    Path(f"/tmp/ipi_{name}").unlink()
+    assert "broke (Broken pipe); see what the other program" in error_line(capsys)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,19 @@ def test_what_only_prints_ends_quietly_with_the_code_of_a_broken_pipe():
     assert process.returncode == 141
 
 
+def test_a_broken_pipe_of_a_calculator_is_not_taken_for_one_of_the_screen(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write("cu.xyz", bulk("Cu"))
+    Path("dead.py").write_text("def make():\n    raise BrokenPipeError(32, 'dead')\n")
+    words = ("energy", "cu.xyz", "--calculator", "dead:make", "--out", "out")
+    with start(*words, stdout=subprocess.PIPE, PYTHONPATH=".") as process:
+        _, error = process.communicate()
+    assert "dead" in error
+    assert process.returncode not in (0, 141)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_one_line():
     with Path("/dev/full").open("w") as full, start("models", stdout=full) as process:
