@@ -209,7 +209,7 @@ def run(
     """
     if output.plot:
         require_matplotlib()
-    if resume and output.out is None:
+    if resume and output.out is None and not campaign.is_asked:
         raise ArgumentError("--resume needs the --out of the run that is to go on")
     find_ensemble(settings)
     asked = Asked(
@@ -226,6 +226,13 @@ def run(
         from jmp_calc.cli.campaigns.campaign import Campaign
         from jmp_calc.cli.campaigns.works import RunWork
 
+        campaign.refuse_resume(resume)
+        if watch.max_minutes is not None:
+            raise ArgumentError(
+                f"--max-minutes {watch.max_minutes:g} is for runs in one process, "
+                "which --resume finishes; leave it out: a campaign that is stopped "
+                "(Ctrl-C, SIGTERM) goes on when the same command is given again"
+            )
         return Campaign(
             verb="run",
             structures=structures,

@@ -229,6 +229,22 @@ def test_bad_options_are_one_line(words, told, pools, capsys):
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("verb", ["relax", "energy", "phonons", "run"])
+def test_resume_is_refused_for_campaigns_go_on_without(verb, pools, capsys):
+    assert campaign(verb, "many.xyz", "--out", "out", "--resume") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "goes on when the same command is given again: leave --resume out" in line
+    assert not Path("out").exists()
+
+
+def test_runs_of_a_campaign_are_not_cut_short_for_good(pools, capsys):
+    words = ("many.xyz", "--steps", 20, "--out", "out", "--max-minutes", 5)
+    assert campaign("run", *words) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "--max-minutes 5 is for runs in one process" in line
+    assert not Path("out").exists()
+
+
 def test_ray_is_not_imported_unless_asked_for(monkeypatch, capsys):
     code = (
         "import sys; from jmp_calc.cli import main; "

@@ -36,7 +36,7 @@ from jmp_calc.cli.job import (
     print_facts,
     terminated_like_ctrl_c,
 )
-from jmp_calc.cli.options import ModelOptions, OutputOptions
+from jmp_calc.cli.options import ModelOptions, OutputOptions, ResumableOptions
 from jmp_calc.cli.structures import Structure
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.files import file_hash
@@ -127,6 +127,8 @@ class Campaign:
         """
         if self.output.plot:
             require_matplotlib()
+        if isinstance(self.output, ResumableOptions):
+            self.options.refuse_resume(self.output.resume)
         if ":" in self.model.device:
             raise ArgumentError(
                 f"--device {self.model.device} is for one process; in a campaign Ray "

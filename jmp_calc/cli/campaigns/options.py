@@ -50,3 +50,18 @@ class CampaignOptions:
     def is_asked(self) -> bool:
         """Whether there is to be a campaign at all."""
         return self.workers is not None or self.ray is not None
+
+    def refuse_resume(self, is_resumed: bool) -> None:
+        """Refuse ``--resume``, without which campaigns go on.
+
+        Args:
+            is_resumed: Whether it was given.
+
+        Raises:
+            ArgumentError: If it was.
+        """
+        if is_resumed:
+            raise ArgumentError(
+                "--resume is for work in one process; a campaign (--workers, --ray) "
+                "goes on when the same command is given again: leave --resume out"
+            )
