@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
 import os
@@ -16,7 +17,7 @@ from ase.build import bulk, molecule
 from ase.io import read, write
 
 from jmp_calc.cli import main
-from jmp_calc.errors import DataError
+from jmp_calc.errors import ArgumentError, DataError
 from toys.pools import Pools
 
 TESTS = Path(__file__).parents[1]
@@ -243,6 +244,29 @@ def test_runs_of_a_campaign_are_not_cut_short_for_good(pools, capsys):
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "--max-minutes 5 is for runs in one process" in line
     assert not Path("out").exists()
+
+
+def test_a_cluster_that_is_not_there_leaves_nothing_of_a_new_campaign(
+    pools, capsys, monkeypatch
+):
+    @contextlib.contextmanager
+    def nobody(*_, **__):
+        raise ArgumentError("nobody answers")
+        yield
+
+    place = "jmp_calc.cli.campaigns.campaign.ray_pool"
+    words = ("many.xyz", "--frame", ":", "--out", "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(place, nobody)
+        assert campaign("relax", *words) == 2
+    assert [path.name for path in Path("out").iterdir()] == [".campaign.lock"]
+    # with other settings, as the first call did nothing
+    assert campaign("relax", *words, "--steps", 1) == 3
+    before = Path("out/campaign.yml").read_bytes()
+    write("many.xyz", [*read("many.xyz", ":"), bulk("Al")])
+    monkeypatch.setattr(place, nobody)
+    assert campaign("relax", *words, "--steps", 1) == 2
+    assert Path("out/campaign.yml").read_bytes() == before
 
 
 def test_ray_is_not_imported_unless_asked_for(monkeypatch, capsys):

@@ -161,10 +161,7 @@ class Campaign:
                     },
                 }
                 tally = Tally()
-                try:
-                    self._do(missing, ledger, about, provenance, tally)
-                finally:
-                    self._save_table(self._rows(ledger, tally))
+                self._do(missing, ledger, about, provenance, tally)
                 self._save(ledger, tally, provenance)
             return self._print_end(ledger, tally)
 
@@ -212,6 +209,7 @@ class Campaign:
         tally: Tally,
     ) -> None:
         if not missing:
+            self._save_table(self._rows(ledger, tally))
             return
         # workers have other working folders
         absolute: dict[str, Any] = {
@@ -249,7 +247,10 @@ class Campaign:
                     self._save_table(self._rows(ledger, tally))
                     saved = time.monotonic()
 
-            work_off(missing, pool, ledger, tally, progress=show)
+            try:
+                work_off(missing, pool, ledger, tally, progress=show)
+            finally:
+                self._save_table(self._rows(ledger, tally))
 
     def _rows(self, ledger: Ledger, tally: Tally) -> list[dict[str, Any]]:
         """Return how each structure ended, in the order of the input."""

@@ -79,9 +79,17 @@ class Ledger:
                     f"another jmp-md works in {self.folder}; wait for it, or choose "
                     "another --out"
                 ) from error
+        is_new = not self.identity.exists()
         try:
             self._begin(identity, files, overwrite=overwrite)
             yield self
+        except ArgumentError:
+            if is_new and not self._accounts:
+                # it cannot begin, and what is mended is not another campaign
+                self.identity.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self.parts.rmdir()
+            raise
         finally:
             self._clean()
             lock.release()
