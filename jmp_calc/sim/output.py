@@ -19,7 +19,6 @@ import numpy as np
 import yaml
 from ase import Atoms
 from ase.calculators.calculator import all_properties
-from ase.io.extxyz import write_extxyz
 
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.files import replacing
@@ -150,6 +149,9 @@ class LineFile:
 
 def extxyz_text(frame: Atoms) -> str:
     """Return a structure as extended XYZ."""
+    # brings scipy along, which --help must not wait for
+    from ase.io.extxyz import write_extxyz
+
     text = io.StringIO()
     write_extxyz(text, frame)
     return text.getvalue()
