@@ -22,6 +22,7 @@ from jmp_calc.graph.build import build_graph
 from jmp_calc.graph.motion import GraphInMotion
 from jmp_calc.models.config import ForceKind, HeadSpec
 from jmp_calc.models.jmp import JMPModel
+from jmp_calc.models.layers import in_full_precision
 from jmp_calc.models.physical import targets_to_physical, to_physical
 
 MAX_BATCH_ATOMS = 2000
@@ -353,9 +354,10 @@ def as_array(values: torch.Tensor) -> Float[np.ndarray, "..."]:
 def _with_memory(
     work: Callable[[], T], model: JMPModel, n_atoms: int, n_edges: int
 ) -> T:
-    """Do the work; make a clear error of a lack of memory."""
+    """Do the work in the network's precision; make a lack of memory a clear error."""
     try:
-        return work()
+        with in_full_precision(next(model.parameters())):  # autocast of the caller
+            return work()
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise

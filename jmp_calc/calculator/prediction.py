@@ -94,6 +94,8 @@ class Predictor:
         >>> predictor.predict([atoms])[0]["gap"]  # doctest: +SKIP
     """
 
+    # In the caller's inference mode weights could not be used for gradients.
+    @torch.inference_mode(False)
     def __init__(
         self,
         model: str | Path | JMPModel,

@@ -8,6 +8,8 @@ say which exist now. If those are the same as before, so is the whole topology.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +50,7 @@ class GraphInMotion:
         skin: float = SKIN,
     ) -> None:
         self.rules = rules
-        self.tags = tags
+        self.tags = None if tags is None else np.array(tags)
         self.n_searches = 0
         """Searches so far."""
         self.n_topologies = 0
@@ -58,6 +60,10 @@ class GraphInMotion:
         self._candidates: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._pattern: bytes = b""
         self._graph: AtomGraph | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a copy or another process finds again what is large and quickly found
+        return partial(type(self), skin=self._skin), (self.rules, self.tags)
 
     def is_for(self, rules: GraphRules, tags: Int[np.ndarray, " atoms"] | None) -> bool:
         """Return whether these are its rules and tags.

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from jmp_calc.errors import ArgumentError
 from jmp_calc.models.embedding import Shared
 from jmp_calc.models.frozen.functions import (
     SILU_GAIN,
@@ -57,6 +58,18 @@ class Weights(torch.nn.Module):
         while (value := self._buffers.get(f"{name}_{len(found)}")) is not None:
             found.append(value)
         return found
+
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+        """Refuse to be saved: a file of what is left could not be loaded.
+
+        Raises:
+            ArgumentError: Always.
+        """
+        raise ArgumentError(
+            "this network is in its form for inference, which a calculator makes of "
+            "its own copy, and cannot be saved or trained; use the model that the "
+            "calculator was given, or load_model"
+        )
 
 
 class FrozenResiduals(Weights):

@@ -19,7 +19,7 @@ from jmp_calc.models.frozen.block import (
 )
 from jmp_calc.models.interaction import InteractionBlock
 from jmp_calc.models.jmp import JMPModel
-from jmp_calc.models.layers import INV_SQRT_2
+from jmp_calc.models.layers import INV_SQRT_2, in_full_precision
 
 
 @torch.no_grad()
@@ -58,7 +58,8 @@ class FrozenProjection(Weights):
         n_radial, _, self.n_embedding = layer.weight.shape
         # both are linear: what they make of each radial function alone
         one = torch.eye(n_radial, dtype=layer.weight.dtype, device=layer.weight.device)
-        both = then(layer(one))
+        with in_full_precision(one):  # autocast of the caller
+            both = then(layer(one))
         self.n_columns = both.shape[2]
         self.keep("weight", both.flatten(1))
 

@@ -135,6 +135,13 @@ def test_energies_and_forces_are_those_of_the_calculator(heads) -> None:
         np.testing.assert_allclose(one["forces"], other["forces"], atol=1e-12)
 
 
+def test_a_predictor_made_in_inference_mode_has_forces() -> None:
+    with torch.inference_mode():
+        predictor = Predictor(smooth_model(), heads="organic", dtype="float64")
+    forces = predictor.predict(FRAMES[:1])[0]["forces"]
+    assert abs(forces).max() > 1e-3
+
+
 def test_energies_and_properties_can_be_asked_for_together() -> None:
     predictor = Predictor(mixed_model(), heads=["organic", "scalar"])
     values = predictor.predict(FRAMES[:1])[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import fields
 
 import numpy as np
@@ -99,6 +101,28 @@ def test_what_the_skin_does_not_cover_is_searched_anew(how: str) -> None:
         atoms.pbc = True, True, False
     assert_equal(motion.build(atoms), build_graph(atoms, SMOOTH))
     assert motion.n_searches == 2
+
+
+def test_tags_that_are_changed_in_place_are_other_tags() -> None:
+    tags = np.array([0, 1, 2])
+    motion = GraphInMotion(SMOOTH, tags)
+    tags[0] = 2
+    assert not motion.is_for(SMOOTH, tags)
+
+
+@pytest.mark.parametrize("how", ["copy", "pickle"])
+def test_a_copy_has_the_rules_and_tags_and_searches_anew(how) -> None:
+    atoms, tags = molecule("H2O"), np.array([0, 1, 2])
+    motion = GraphInMotion(SMOOTH, tags, skin=0.5)
+    motion.build(atoms)
+    twin = copy.deepcopy(motion)
+    if how == "pickle":
+        twin = pickle.loads(pickle.dumps(motion))
+    assert twin.is_for(SMOOTH, tags)
+    atoms.positions[0, 0] += 0.3  # beyond half of this skin
+    for one in (twin, twin, motion):
+        assert_equal(one.build(atoms), build_graph(atoms, SMOOTH, tags=tags))
+    assert (twin.n_searches, motion.n_searches) == (1, 2)
 
 
 def test_atoms_that_fall_onto_each_other_are_found() -> None:
