@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,9 +23,10 @@ from jmp_calc.cli.options import (
     settings_options,
 )
 from jmp_calc.cli.structures import Structure, structures_argument
-from jmp_calc.sim.eos.calculation import EosResult, run_eos
-from jmp_calc.sim.eos.picture import plot_eos
 from jmp_calc.sim.eos.settings import EosSettings, eos_files
+
+if TYPE_CHECKING:
+    from jmp_calc.sim.eos.calculation import EosResult
 
 
 @click.command(cls=HintingCommand)
@@ -64,6 +66,10 @@ def eos(
 def _one(
     structure: Structure, settings: EosSettings, output: OutputOptions, job: Job
 ) -> int:
+    # they bring scipy along, which --help must not wait for
+    from jmp_calc.sim.eos.calculation import run_eos
+    from jmp_calc.sim.eos.picture import plot_eos
+
     print_facts({"structure": describe_structure(structure)})
     with ProgressBar("volume") as bar:
         result = run_eos(
