@@ -16,7 +16,7 @@ from ase.io import write
 from jmp_calc.cli import main
 from jmp_calc.cli.options import field_help
 from jmp_calc.sim.phonons.settings import ConvergenceSettings, PhononSettings
-from toys.runs import DescribedEMT
+from toys.runs import DescribedEMT, DirectForAluminium
 
 QUICK = ("--supercell", "2", "--mesh", "3", "--band-points", "4")
 
@@ -194,6 +194,16 @@ def test_direct_forces_need_permission(capsys, monkeypatch):
     assert phonons("cu.xyz", *QUICK) == 2
     assert "phonons needs forces that are the gradient" in error_line(capsys)
     assert phonons("cu.xyz", *QUICK, "--allow-direct-forces") == 0
+
+
+def test_direct_forces_of_a_second_crystal_are_refused(capsys, monkeypatch):
+    write("al.xyz", bulk("Al"))
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", DirectForAluminium)
+    assert phonons("cu.xyz", "al.xyz", *QUICK, "--out", "here") == 2
+    told = capsys.readouterr().err
+    assert "jmp-md: al: error: phonons needs forces that are the gradient" in told
+    assert Path("here/cu-bands.csv").exists()
+    assert not list(Path("here").glob("al-*"))
 
 
 def test_an_active_neighbor_cap_needs_permission(capsys, monkeypatch):

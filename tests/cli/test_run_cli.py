@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ase.build import bulk
 from ase.constraints import FixAtoms
 from ase.io import read, write
 
@@ -25,7 +26,13 @@ from jmp_calc.sim.dynamics.settings import (
     WatchSettings,
 )
 from toys.models import published_model
-from toys.runs import EXAMPLES, DescribedEMT, error_line, run
+from toys.runs import (
+    EXAMPLES,
+    DescribedEMT,
+    DirectForAluminium,
+    error_line,
+    run,
+)
 
 
 def test_a_run_tells_what_it_does_and_where_it_wrote(asked, slab, capsys):
@@ -265,6 +272,21 @@ def test_nve_with_direct_forces_needs_permission(slab, capsys, monkeypatch):
     assert "--allow-direct-forces" in captured.err
     assert run(*words, "--allow-direct-forces") == 0
     assert "direct, not conservative" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nph"])
+def test_direct_forces_of_a_second_input_are_refused(
+    ensemble, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("Cu", "Al"):
+        write(f"{name}.xyz", bulk(name, cubic=True))
+    monkeypatch.setattr("jmp_calc.cli.job.build_calculator", DirectForAluminium)
+    words = ("Cu.xyz", "Al.xyz", "--ensemble", ensemble, "--steps", 1, "--out", "here")
+    assert run(*words) == 2
+    assert f"{ensemble} needs forces that are the gradient" in error_line(capsys)
+    assert Path("here/Cu-final.xyz").exists()
+    assert not list(Path("here").glob("Al*"))
 
 
 def test_nve_with_an_active_neighbor_cap_needs_permission(slab, capsys, monkeypatch):

@@ -32,6 +32,14 @@ class DescribedEMT(EMT):
         }
 
 
+class DirectForAluminium(DescribedEMT):
+    """EMT whose forces are said to be direct for one element."""
+
+    def describe(self, atoms):
+        self.is_conservative = "Al" not in atoms.symbols
+        return super().describe(atoms)
+
+
 def run(*words) -> int:
     return main(["run", *map(str, words)])
 
