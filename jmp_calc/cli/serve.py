@@ -48,7 +48,7 @@ def serve(
     out: Path | None,
     overwrite: bool,
 ) -> int:
-    r"""Compute for another program that listens at an i-PI socket.
+    """Compute for another program that listens at an i-PI socket.
 
     INPUT has the atoms in the order of the other program, which sends positions and
     cell only: elements and periodicity are those of INPUT, and head and tags are
@@ -68,7 +68,7 @@ def serve(
       </ffsocket>
 
     Example: jmp-md serve water.xyz --unix-socket jmp
-    """
+    """  # noqa: D301 - \b is for click
     if len(structures) != 1:
         raise ArgumentError(
             f"serve computes one system and was given {len(structures)}; start one "
