@@ -13,6 +13,7 @@ import click
 from ase import Atoms
 from tqdm import tqdm
 
+from jmp_calc.cli.job import terminated_like_ctrl_c
 from jmp_calc.cli.options import HintingCommand
 from jmp_calc.cli.structures import read_frames
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
@@ -71,6 +72,7 @@ class TextSink(Protocol):
     help="Precision of the network.",
 )
 @click.option("--offline", is_flag=True, help="Fail rather than download weights.")
+@terminated_like_ctrl_c()
 def predict(
     *,
     file: Path,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import signal
 from pathlib import Path
 
 import ase.io
@@ -147,3 +149,17 @@ def test_the_sheet_of_a_model_shows_its_properties(files, capsys) -> None:
     assert "use         jmp-md predict FILE --model THIS\n" in sheet
     assert "fit-references" not in sheet
     assert "conservative" not in sheet
+
+
+def test_sigterm_ends_it_like_ctrl_c_and_leaves_no_file(files, capsys, monkeypatch):
+    def terminated(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Predictor, "predict", terminated)
+    # without the change SIGTERM would end the tests
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert predict("--out", "out.csv") == 130
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err.strip().endswith("jmp-md: interrupted")
+    assert not list(files.glob("*out.csv*"))
