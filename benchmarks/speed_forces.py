@@ -100,18 +100,27 @@ def calculator(size: str, name: str, forces: str, dtype: str) -> JMPCalculator:
     return JMPCalculator(model, head="task", dtype=dtype)
 
 
+PRODUCTS = (
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten.addmm_.default,
+)
+
+
 class Products(TorchDispatchMode):
     """Records the shapes of all matrix products with a weight."""
 
     def __init__(self, model: JMPModel) -> None:
         super().__init__()
-        self._weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        # blocks of the form for inference keep their weights as buffers
+        weights = [*model.parameters(), *model.buffers()]
+        self._weights = {weight.untyped_storage().data_ptr() for weight in weights}
         self.shapes: list[tuple[int, int, int]] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+        if func in PRODUCTS:
             left, right = args[-2:]
             if right.untyped_storage().data_ptr() in self._weights:
                 self.shapes.append((left.shape[0], left.shape[1], right.shape[1]))
@@ -191,7 +200,11 @@ def run_case(case: str, dtype: str, seconds: float) -> dict[str, Any]:
         "floor_cpu_s": floor["cpu"],
         "efficiency_cpu": floor["cpu"] / took["cpu"],
         "peak_above_weights_MB": peak,
-        "weights_MB": sum(p.nbytes for p in calc.model.parameters()) / 2**20,
+        "weights_MB": sum(
+            weight.nbytes
+            for weight in (*calc.model.parameters(), *calc.model.buffers())
+        )
+        / 2**20,
     }
 
 
