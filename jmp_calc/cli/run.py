@@ -200,9 +200,9 @@ def run(
     of energies and temperatures, the last structure, a checkpoint and a YAML summary.
     Ctrl-C ends the run early with valid files; --resume goes on.
 
-    Example: jmp-md run water.xyz --ensemble npt --time-ps 10 --out water
+    Example: jmp-md run water_box.xyz --ensemble npt --time-ps 10 --out water
 
-    Longer: jmp-md run water.xyz --out water --resume --time-ps 20
+    Longer: jmp-md run water_box.xyz --out water --resume --time-ps 20
 
     Exit codes: 0 done, 1 bug, 2 usage or input, 3 out of time, 4 unstable or the
     calculator failed on the way, 130 interrupted.
