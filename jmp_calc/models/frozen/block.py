@@ -59,12 +59,8 @@ class Weights(torch.nn.Module):
             found.append(value)
         return found
 
-    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """Refuse to be saved: a file of what is left could not be loaded.
-
-        Raises:
-            ArgumentError: Always.
-        """
+    def _save_to_state_dict(self, *_: Any) -> None:
+        # a file of what is left could not be loaded
         raise ArgumentError(
             "this network is in its form for inference, which a calculator makes of "
             "its own copy, and cannot be saved or trained; use the model that the "
