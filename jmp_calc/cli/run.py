@@ -145,6 +145,25 @@ def _filled(now: S, before: Mapping[str, Any]) -> S:
     return replace(now, **kept)
 
 
+def _refuse_without_effect(settings: MDSettings) -> None:
+    """Refuse time constants that the ensemble does not have."""
+    ensemble = settings.ensemble
+    has = {
+        "friction_per_fs": ensemble == "nvt",
+        "thermostat_time_fs": ensemble not in ("nve", "nvt", "nph", "nph-full"),
+        "barostat_time_fs": ensemble.startswith(("npt", "nph")),
+    }
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if not has.get(name, True) and source == ParameterSource.COMMANDLINE:
+            raise ArgumentError(
+                f"{parameter.opts[-1]} has no effect on --ensemble {ensemble}; leave "
+                "it out, or choose another ensemble"
+            )
+
+
 @click.command(cls=HintingCommand)
 @structures_argument()
 @settings_options(OutputOptions, "output")
@@ -212,6 +231,7 @@ def run(
     if resume and output.out is None and not campaign.is_asked:
         raise ArgumentError("--resume needs the --out of the run that is to go on")
     find_ensemble(settings)
+    _refuse_without_effect(settings)
     asked = Asked(
         settings=settings,
         record=record,

@@ -90,8 +90,6 @@ def test_options_reach_model_and_settings(asked, slab):
     words += [
         "--seed",
         "5",
-        "--friction",
-        "0.02",
         "--trajectory-format",
         "xyz",
         "--out",
@@ -110,7 +108,6 @@ def test_options_reach_model_and_settings(asked, slab):
         timestep_fs=2.0,
         steps=3,
         seed=5,
-        friction_per_fs=0.02,
     )
     record = RecordSettings(trajectory_format="xyz")
     assert settings == {
@@ -119,6 +116,38 @@ def test_options_reach_model_and_settings(asked, slab):
         **dataclasses.asdict(WatchSettings()),
     }
     assert len(read("here/slab-traj.xyz", index=":")) == 2
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "option"),
+    [
+        ("nve", "--friction"),
+        ("nvt-bussi", "--friction"),
+        ("nvt", "--thermostat-time-fs"),
+        ("nph", "--thermostat-time-fs"),
+        ("nvt-nhc", "--barostat-time-fs"),
+    ],
+)
+def test_an_option_that_the_ensemble_does_not_have_is_refused(
+    ensemble, option, slab, capsys
+) -> None:
+    assert run(slab, "--ensemble", ensemble, option, "0.1", "--out", "here") == 2
+    told = f"{option} has no effect on --ensemble {ensemble}; leave it out"
+    assert told in capsys.readouterr().err
+    assert not Path("here").exists()
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "option"),
+    [
+        ("nvt", "--friction"),
+        ("nvt-nhc", "--thermostat-time-fs"),
+        ("npt", "--barostat-time-fs"),
+    ],
+)
+def test_an_option_that_it_has_is_taken(ensemble, option, slab, capsys) -> None:
+    run(slab, "--ensemble", ensemble, option, "0.1", "--steps", "1", "--out", "here")
+    assert "has no effect" not in capsys.readouterr().err
 
 
 def test_tags_and_offline_reach_the_calculator(monkeypatch) -> None:

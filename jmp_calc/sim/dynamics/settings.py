@@ -82,8 +82,9 @@ class MDSettings:
             "barostat_time_fs",
         ):
             require(name, getattr(self, name), lambda x: x > 0, "above 0")
-        for name in ("temperature_K", "temperature_end_K", "steps", "seed"):
+        for name in ("temperature_K", "temperature_end_K", "seed"):
             require(name, getattr(self, name), lambda x: x >= 0, "0 or more")
+        require("steps", self.steps, lambda x: x >= 1, "1 or more")
         for name in ("time_ps", "hydrogen_mass_amu"):
             require(name, getattr(self, name), lambda x: x > 0, "above 0")
         for name in ("pressure_GPa", "pressure_end_GPa"):

@@ -128,7 +128,8 @@ def run_energy(
 
     Raises:
         ArgumentError: If a file would be replaced.
-        UnsupportedSystemError: If not one of the first structures can be computed.
+        UnsupportedSystemError: If not one of the first structures can be computed;
+            short files beside others do not count.
         DataError: If a file cannot be read or written, or none of the first structures
             has a label that was asked for by name.
     """
@@ -291,7 +292,10 @@ class _Work:
 
     def _check_some(self, outcomes: Sequence[Outcome], name: str) -> None:
         problems = [o for o in outcomes if isinstance(o, UnsupportedSystemError)]
-        if len(problems) < len(outcomes):
+        is_short = len(self._files.structures) > 1 and (
+            len(outcomes) < self._settings.chunk
+        )
+        if len(problems) < len(outcomes) or is_short:
             return
         if len(outcomes) > 1:
             problems[0].add_note(f"so it is with the first {len(outcomes)} of {name}")

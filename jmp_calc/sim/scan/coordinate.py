@@ -39,6 +39,7 @@ class Coordinate:
         self._atoms = atoms
         self._check_atoms(settings)
         self._moved = self._find_moved(settings)
+        self._check_moved()
         held = [c.get_indices() for c in atoms.constraints if isinstance(c, FixAtoms)]
         both = set(self._moved) & set(np.concatenate(held).tolist() if held else [])
         if both:
@@ -130,6 +131,22 @@ class Coordinate:
                     f"atoms {angle[0]}, {angle[1]} and {angle[2]} lie in a line, which "
                     f"leaves the {self.kind} undefined; choose others"
                 )
+
+    def _check_moved(self) -> None:
+        """Refuse a coordinate that does not change when its half moves."""
+        if self.indices[-1] not in self._moved:
+            raise UnsupportedSystemError(
+                f"atom {self.indices[-1]} does not hang on atom {self.indices[-2]}, so "
+                f"that it would stay where it is while the {self.kind} is set; name "
+                "atoms each of which is bonded to the next (--atoms), or the atoms "
+                "that move (--moved)"
+            )
+        if self.indices[0] in self._moved:
+            raise UnsupportedSystemError(
+                f"atom {self.indices[0]} would move along with the other half, so that "
+                f"the {self.kind} would stay as it is; name atoms each of which is "
+                "bonded to the next (--atoms), or the atoms that move (--moved)"
+            )
 
     def _find_moved(self, settings: ScanSettings) -> tuple[int, ...]:
         if settings.moved:

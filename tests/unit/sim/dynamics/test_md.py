@@ -174,12 +174,6 @@ def test_the_summary_tells_inputs_settings_versions_and_results(ethanol, tmp_pat
     assert results[drift] == getattr(result, drift)
 
 
-def test_zero_steps_write_the_start(ethanol, tmp_path):
-    result = run_md(ethanol(), MDSettings(steps=0), out=tmp_path)
-    assert result.n_frames == 1
-    assert summary_of(tmp_path)["results"]["steps"] == 0
-
-
 def test_it_runs_a_real_potential(tmp_path, slab):
     atoms = slab()
     atoms.calc = EMT()

@@ -266,6 +266,15 @@ def test_if_none_of_the_first_can_be_computed_nothing_is_written(tmp_path):
     assert not out.exists()
 
 
+def test_a_short_file_that_cannot_be_computed_does_not_stop_those_after_it(tmp_path):
+    sources = {"bad": [molecule("CH3Cl")], "good": [molecule("H2O")]}
+    result = single_points(sources, tmp_path)
+    bad, good = rows(result)
+    assert (result.n_structures, result.n_failed) == (2, 1)
+    assert "No EMT-potential for Cl" in bad["problem"]
+    assert float(good["energy_eV"]) > 0
+
+
 class WithoutStress(Calculator):
     """Energies and forces only."""
 

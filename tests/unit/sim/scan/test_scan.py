@@ -333,6 +333,16 @@ def test_relaxations_that_do_not_converge_are_told(tmp_path):
         ),
         (molecule("C6H6"), {"atoms": "0,1,2,3"}, "are also connected another way"),
         (molecule("C2H2"), {"atoms": "2,0,1,3"}, "lie in a line"),
+        (
+            molecule("CH3CH2OH"),
+            {"atoms": "2,1,0,3"},  # that is the hydrogen of the oxygen
+            "atom 3 does not hang on atom 0",
+        ),
+        (
+            molecule("CH3CH2OH"),
+            {"atoms": "3,0,1,2"},
+            "atom 3 would move along with the other half",
+        ),
         (Atoms(), {"atoms": "0,1,2,3"}, "has no atoms"),
         (
             Atoms("CO", positions=[[0, 0, 0.2], [0, 0, 8.9]], cell=[9] * 3, pbc=True),
