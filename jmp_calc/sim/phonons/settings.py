@@ -85,6 +85,11 @@ class PhononSettings:
                 f"temperature_step_K is {self.temperature_step_K:g}, which makes more "
                 f"than {MOST_TEMPERATURES} temperatures; give a larger step"
             )
+        if self.born is not None and not self.born.is_file():
+            raise ArgumentError(
+                f"born is {self.born}, which is no file; give one in phonopy's BORN "
+                "format, or leave it out for phonons without the correction"
+            )
         _ = self.supercell_matrix, self.mesh_numbers
 
     @property

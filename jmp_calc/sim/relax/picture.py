@@ -71,7 +71,11 @@ def plot_relax(
         panels[2].set_ylabel("largest stress (GPa)")
         legend_above(panels[2])
     panels[-1].set_xlabel("step")
-    panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    if len(steps) == 1:
+        panels[-1].set_xlim(-0.5, 0.5)
+        panels[-1].set_xticks([0])
+    else:
+        panels[-1].xaxis.get_major_locator().set_params(integer=True)
     for axes in panels:
         tidy(axes)
     figure.align_ylabels(panels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -72,3 +74,8 @@ def test_temperatures_include_both_ends():
         temperature_min_K=100.0, temperature_max_K=100.3, temperature_step_K=0.1
     )
     np.testing.assert_allclose(temperature_grid(settings), [100, 100.1, 100.2, 100.3])
+
+
+def test_a_born_file_that_is_not_there_is_refused_before_work_starts() -> None:
+    with pytest.raises(ArgumentError, match="born is nope, which is no file"):
+        PhononSettings(born=Path("nope"))
