@@ -109,7 +109,6 @@ def main() -> None:
                 if error is None
                 else (result.mean_temperature_K - temperature) / error,
                 "drift_meV_per_atom_per_ps": result.energy_drift_meV_per_atom_per_ps,
-                "steps_per_second": result.n_steps / result.wall_seconds,
                 **distances(result, reference, settings),
             }
             print(stem, values[stem], flush=True)
