@@ -69,7 +69,7 @@ class Slow(EMT):
         super().calculate(*args)
     def describe(self, atoms):
         return dict(model="m", head="h", level_of_theory="l", forces="gradient",
-                    is_conservative=True, notes=[])
+                    is_conservative=True, weights_sha256=None, notes=[])
 
 jmp_calc.cli.job.build_calculator = lambda options: Slow()
 sys.exit(jmp_calc.cli.main(sys.argv[1:]))

@@ -142,7 +142,7 @@ def test_a_wrong_config_file_is_an_error(text, message, copper, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--steps", 0, "--time-ps", 1], "give the length of the run in one of them"),
+        (["--steps", 5, "--time-ps", 1], "give the length of the run in one of them"),
         (["--time-ps", "0.0002"], "is less than half a time step (timestep_fs 0.5)"),
         (["--ensemble", "nve", "--pressure-GPa", 1], "nve has no barostat"),
         (["--timestep-fs", -1], "timestep_fs is -1.0; it must be above 0"),
