@@ -13,7 +13,7 @@ from ase.io import write
 
 from jmp_calc.cli import VERBS, main
 
-TURN = ("--atoms", "2,0,1,3")
+TURN = ("--atoms", "2,0,1,3", "--moved", "3")
 WORK: dict[str, tuple[tuple[str, ...], str]] = {
     "run": (("--steps", "2"), "traj.traj"),
     "relax": ((), "final.xyz"),
