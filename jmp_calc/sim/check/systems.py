@@ -44,11 +44,9 @@ def water_box() -> Atoms:
 
 
 def covered_slab() -> Atoms:
-    """Return three layers of copper (111) with a molecule of carbon monoxide."""
+    """Return three layers of copper (111) with carbon monoxide, carbon down."""
     slab: Atoms = fcc111("Cu", (2, 2, 3), vacuum=8.0, periodic=True)
-    carbon_monoxide = molecule("CO")
-    carbon_monoxide.rotate(180, "x")
-    add_adsorbate(slab, carbon_monoxide, 1.9, "ontop", mol_index=1)
+    add_adsorbate(slab, molecule("CO"), 1.9, "ontop", mol_index=1)
     return slab
 
 
