@@ -64,9 +64,7 @@ class TripletInteraction(torch.nn.Module):
         """
         incoming, outgoing = slots
         x = incoming.pad(self.down(message))
-        z = outgoing.unpad(
-            (weights @ x).view(x.shape[0], outgoing.width, -1, x.shape[-1])
-        )
+        z = sum_triplets(x, weights, outgoing)
         y = self.scale_sum(
             self.bilinear((factors @ z).flatten(1)),
             lambda: _triplet_inputs(x, weights, outgoing.width),
@@ -178,6 +176,22 @@ class QuadrupletInteraction(torch.nn.Module):
             lambda: x[quads.is_incoming],
         )
         return _symmetric(self.up_ca(y), self.up_ac(y), shared)
+
+
+def sum_triplets(
+    x: Float[Tensor, "atoms in dim"],
+    weights: Float[Tensor, "atoms out_angular in"],
+    outgoing: Slots,
+) -> Float[Tensor, "edges angular dim"]:
+    """Sum over the incoming edges of each atom for every edge that ends there.
+
+    Args:
+        x: Features of the incoming edges, in slots.
+        weights: Circular harmonics, per atom.
+        outgoing: Layout of the edges that get the sums.
+    """
+    total = (weights @ x).view(x.shape[0], outgoing.width, -1, x.shape[-1])
+    return outgoing.unpad(total)
 
 
 def sum_quadruplets(

@@ -21,7 +21,12 @@ from jmp_calc.models.frozen.functions import (
     Updated,
     residual_weights,
 )
-from jmp_calc.models.interaction import AtomUpdate, InteractionBlock, sum_quadruplets
+from jmp_calc.models.interaction import (
+    AtomUpdate,
+    InteractionBlock,
+    sum_quadruplets,
+    sum_triplets,
+)
 from jmp_calc.models.layers import INV_SQRT_2, Dense, ScaleFactor, sum_by_target
 
 
@@ -233,12 +238,7 @@ class FrozenBlock(Weights):
 
     def _triplets(self, message: Tensor, shared: Shared) -> Tensor:
         slots = shared.triplets.main
-        x = slots.pad(message)
-        z = slots.unpad(
-            (shared.triplets.edge_to_edge @ x).view(
-                x.shape[0], slots.width, -1, x.shape[-1]
-            )
-        )
+        z = sum_triplets(slots.pad(message), shared.triplets.edge_to_edge, slots)
         return torch.mm((shared.factors_triplet @ z).flatten(1), self.trip_bilinear)
 
     def _atom_to_edge(self, atom: Tensor, shared: Shared) -> Tensor:
@@ -248,11 +248,7 @@ class FrozenBlock(Weights):
         x = x * torch.mm(shared.radial_atom_to_edge, self.a2e_gate)
         x = torch.nn.functional.silu(torch.mm(x, self.a2e_down))
         x = triplets.atom_edge.pad(x)
-        z = triplets.main.unpad(
-            (triplets.atom_to_edge @ x).view(
-                x.shape[0], triplets.main.width, -1, x.shape[-1]
-            )
-        )
+        z = sum_triplets(x, triplets.atom_to_edge, triplets.main)
         return torch.mm((shared.factors_atom_to_edge @ z).flatten(1), self.a2e_bilinear)
 
     def _edge_to_atom(self, message: Tensor, shared: Shared) -> Tensor:
