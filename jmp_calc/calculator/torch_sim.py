@@ -25,6 +25,7 @@ from jmp_calc.calculator.evaluation import (
 from jmp_calc.calculator.head_choice import check_energy_head, force_kind, model_name
 from jmp_calc.calculator.head_notes import summary
 from jmp_calc.graph.build import build_graph
+from jmp_calc.models.frozen.freeze import freeze_
 from jmp_calc.models.jmp import JMPModel
 from jmp_calc.pretrained import load_model
 
@@ -92,7 +93,7 @@ class JMPTorchSimModel(ModelInterface):  # type: ignore[misc]  # torch-sim is un
         if head is not None:
             force_kind(loaded.heads[head], force_choice)
         loaded = loaded.to(device=target, dtype=DTYPES[dtype])
-        self.network = loaded.eval().requires_grad_(False)
+        self.network = freeze_(loaded)
         self._head, self._forces = head, force_choice
         self._device, self._dtype = target, torch.float64
         self._compute_forces, self._compute_stress = compute_forces, compute_stress
