@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,14 +22,11 @@ from jmp_calc.cli.options import (
     settings_options,
 )
 from jmp_calc.cli.structures import Structure, structures_argument
-from jmp_calc.sim.elastic import (
-    ElasticResult,
-    ElasticSettings,
-    elastic_files,
-    run_elastic,
-)
 from jmp_calc.sim.elastic.moduli import VOIGT_AXES
-from jmp_calc.sim.elastic.picture import plot_elastic
+from jmp_calc.sim.elastic.settings import ElasticSettings, elastic_files
+
+if TYPE_CHECKING:
+    from jmp_calc.sim.elastic.constants import ElasticResult
 
 
 @click.command(cls=HintingCommand)
@@ -86,6 +84,10 @@ def elastic(
 def _one(
     structure: Structure, settings: ElasticSettings, output: OutputOptions, job: Job
 ) -> int:
+    # the optimizers of ASE bring scipy along, which --help must not wait for
+    from jmp_calc.sim.elastic.constants import run_elastic
+    from jmp_calc.sim.elastic.picture import plot_elastic
+
     print_facts({"structure": describe_structure(structure)})
     with ProgressBar("strain") as bar:
         result = run_elastic(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -36,18 +37,19 @@ from jmp_calc.cli.options import (
 )
 from jmp_calc.cli.structures import Structure, structures_argument
 from jmp_calc.pictures import require_matplotlib
-from jmp_calc.sim.relax import RelaxResult, RelaxRound, RelaxSettings, run_relax
-from jmp_calc.sim.relax.files import all_files
-from jmp_calc.sim.relax.outcome import (
+from jmp_calc.sim.relax.settings import RelaxSettings
+from jmp_calc.sim.relax.status import (
     CONVERGED,
     INTERRUPTED,
     NOT_CONVERGED,
     NOT_STARTED,
     REFUSED,
     UNSTABLE,
-    RelaxOutcome,
 )
-from jmp_calc.sim.relax.picture import plot_relax
+
+if TYPE_CHECKING:
+    from jmp_calc.sim.relax.outcome import RelaxOutcome
+    from jmp_calc.sim.relax.relaxation import RelaxResult, RelaxRound
 
 EXIT_OF_STATUS = {
     CONVERGED: EXIT_DONE,
@@ -113,6 +115,10 @@ def relax(
             settings=[settings],
             work=RelaxWork(settings=settings, output=output),
         ).run()
+    # the optimizers of ASE bring scipy along, which --help must not wait for
+    from jmp_calc.sim.relax.files import all_files
+    from jmp_calc.sim.relax.relaxation import run_relax
+
     if output.plot:
         require_matplotlib()
     stem = structures[0].name if len(structures) == 1 else MANY
@@ -191,6 +197,8 @@ def _picture(folder: Path, name: str, output: OutputOptions) -> Path:
 def _draw(
     result: RelaxResult, settings: RelaxSettings, output: OutputOptions, job: Job
 ) -> None:
+    from jmp_calc.sim.relax.picture import plot_relax
+
     drawn = [outcome for outcome in result.outcomes if outcome.steps]
     for outcome in tqdm(drawn, unit="picture", disable=None, leave=False):
         plot_relax(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -37,7 +37,6 @@ from jmp_calc.pictures import require_matplotlib
 from jmp_calc.sim.dynamics.checkpoint import Checkpoint, load_checkpoint
 from jmp_calc.sim.dynamics.ensembles import ENSEMBLES, find_ensemble
 from jmp_calc.sim.dynamics.files import MDFiles, is_running
-from jmp_calc.sim.dynamics.md import MDResult, run_md
 from jmp_calc.sim.dynamics.observables import Observables
 from jmp_calc.sim.dynamics.picture import plot_md
 from jmp_calc.sim.dynamics.settings import (
@@ -47,6 +46,9 @@ from jmp_calc.sim.dynamics.settings import (
     WatchSettings,
     seed_of_input,
 )
+
+if TYPE_CHECKING:
+    from jmp_calc.sim.dynamics.md import MDResult
 
 EXIT_OF_STATUS = {
     "completed": EXIT_DONE,
@@ -301,6 +303,9 @@ def _run_one(
     allowed: Allowed,
 ) -> str:
     """Run one structure; return the status."""
+    # the integrators of ASE bring scipy along, which --help must not wait for
+    from jmp_calc.sim.dynamics.md import run_md
+
     job, atoms = job.of_structure(structure), structure.atoms
     atoms.calc = job.calculator
     asked = asked.for_input(structure)

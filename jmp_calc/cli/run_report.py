@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 
@@ -18,9 +18,10 @@ from jmp_calc.cli.job import (
 )
 from jmp_calc.cli.structures import Structure
 from jmp_calc.sim.dynamics.ensembles import find_ensemble
-from jmp_calc.sim.dynamics.md import MDResult
 from jmp_calc.sim.dynamics.settings import MDSettings
-from jmp_calc.sim.dynamics.velocities import usual_timestep_fs
+
+if TYPE_CHECKING:
+    from jmp_calc.sim.dynamics.md import MDResult
 
 XYZ_CONSTRAINTS = {"FixAtoms", "FixCartesian"}
 """Constraints that extended XYZ can hold."""
@@ -67,6 +68,9 @@ def print_start(
 
 
 def _notes(atoms: Atoms, settings: MDSettings) -> list[str]:
+    # neighbour lists of ASE bring scipy along, which --help must not wait for
+    from jmp_calc.sim.dynamics.velocities import usual_timestep_fs
+
     notes = []
     usual_fs = usual_timestep_fs(atoms)
     if settings.timestep_fs > usual_fs:

@@ -18,7 +18,8 @@ from ase.optimize import LBFGS
 
 from jmp_calc.cli import main
 from jmp_calc.cli.relax import exit_code
-from jmp_calc.sim.relax import RelaxSettings, run_relax
+from jmp_calc.sim.relax.relaxation import run_relax
+from jmp_calc.sim.relax.settings import RelaxSettings
 
 
 @pytest.fixture(autouse=True)

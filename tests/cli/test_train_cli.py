@@ -42,18 +42,6 @@ def test_every_verb_has_help_with_an_example(verb, capsys) -> None:
     assert f"Example: jmp-train {verb}" in capsys.readouterr().out
 
 
-def test_help_imports_neither_torch_nor_lmdb() -> None:
-    program = (
-        "import sys; from jmp_train.cli import main; main(['pretrain', '--help']); "
-        "sys.exit(str({'torch', 'lmdb'} & set(sys.modules)) "
-        "if {'torch', 'lmdb'} & set(sys.modules) else 0)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_a_run_shows_its_tasks_and_ends_with_errors_and_weights(
     recipe, tmp_path, capsys
 ) -> None:

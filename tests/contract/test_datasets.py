@@ -14,13 +14,14 @@ import pytest
 from jmp_calc.units import HARTREE
 from jmp_train.data.datasets import DATASETS
 from jmp_train.data.exclusion import EXCLUDED_FORMULAS, excluded_molecule
+from jmp_train.data.hashed_split import split_of
 from jmp_train.data.sample import (
     Sample,
     hill_formula,
     molecule_sample,
     structure_hash,
 )
-from jmp_train.data.splits import SPLITS, split_of
+from jmp_train.data.splits import SPLITS
 from jmp_train.data.tasks import TASKS
 
 ROOT = Path(__file__).parents[3] / "shared" / "data"

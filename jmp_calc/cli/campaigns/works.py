@@ -31,8 +31,9 @@ from jmp_calc.sim.dynamics.picture import plot_md
 from jmp_calc.sim.energy import EnergySettings, run_energy
 from jmp_calc.sim.energy.single_points import INTERRUPTED
 from jmp_calc.sim.phonons.settings import ConvergenceSettings, PhononSettings
-from jmp_calc.sim.relax import RelaxSettings, run_relax
 from jmp_calc.sim.relax.picture import plot_relax
+from jmp_calc.sim.relax.relaxation import run_relax
+from jmp_calc.sim.relax.settings import RelaxSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,14 +10,15 @@ from ase.md.md import MolecularDynamics
 
 from jmp_calc.sim.dynamics import ase_state
 from jmp_calc.sim.dynamics.checkpoint import Checkpoint
-from jmp_calc.sim.dynamics.ensembles import (
+from jmp_calc.sim.dynamics.ensembles import find_ensemble
+from jmp_calc.sim.dynamics.held import Held
+from jmp_calc.sim.dynamics.integrators import (
     build_dynamics,
     degrees_of_freedom,
-    find_ensemble,
     prepare,
 )
-from jmp_calc.sim.dynamics.held import Held
-from jmp_calc.sim.dynamics.observables import Meter, Snapshot
+from jmp_calc.sim.dynamics.meter import Meter
+from jmp_calc.sim.dynamics.observables import Snapshot
 from jmp_calc.sim.dynamics.settings import MDSettings
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from jmp_calc.errors import UnsupportedSystemError
 from jmp_calc.sim.elastic.moduli import VOIGT_AXES, Moduli, moduli_of
-from jmp_calc.sim.elastic.settings import ElasticSettings
+from jmp_calc.sim.elastic.settings import ElasticSettings, elastic_files
 from jmp_calc.sim.elastic.symmetry import find_point_group, symmetric_constants
 from jmp_calc.sim.record import Record, save_table
 from jmp_calc.sim.relax.settings import RelaxSettings
@@ -63,20 +63,6 @@ class ElasticResult:
     def is_converged(self) -> bool:
         """Whether all relaxations reached their goal."""
         return self.status == COMPLETED
-
-
-def elastic_files(folder: Path, stem: str) -> dict[str, Path]:
-    """Return every file that :func:`run_elastic` makes.
-
-    Args:
-        folder: Folder of all files.
-        stem: First part of every name.
-    """
-    return {
-        "constants": folder / f"{stem}-elastic.csv",
-        "stresses": folder / f"{stem}-stresses.csv",
-        "summary": folder / f"{stem}-summary.yml",
-    }
 
 
 def run_elastic(

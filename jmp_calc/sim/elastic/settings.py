@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from jmp_calc.errors import ArgumentError
@@ -58,3 +59,17 @@ class ElasticSettings:
         require_positive(
             self, "fmax_eV_per_A", "residual_stress_GPa", "symmetry_tolerance_A"
         )
+
+
+def elastic_files(folder: Path, stem: str) -> dict[str, Path]:
+    """Return every file that the work on one crystal makes.
+
+    Args:
+        folder: Folder of all files.
+        stem: First part of every name.
+    """
+    return {
+        "constants": folder / f"{stem}-elastic.csv",
+        "stresses": folder / f"{stem}-stresses.csv",
+        "summary": folder / f"{stem}-summary.yml",
+    }

@@ -18,7 +18,8 @@ from jmp_calc.sim.neb.ends import check_path, exchanged, interpolated, joined
 from jmp_calc.sim.neb.settings import NebSettings, neb_files
 from jmp_calc.sim.output import extxyz_text, save_structure, save_text
 from jmp_calc.sim.record import Record, save_table
-from jmp_calc.sim.relax.settings import OPTIMIZERS, RelaxSettings
+from jmp_calc.sim.relax.optimizers import OPTIMIZER_CLASSES
+from jmp_calc.sim.relax.settings import RelaxSettings
 from jmp_calc.sim.side_by_side import compute_together, relax_together
 
 CONVERGED, NOT_CONVERGED = "converged", "not converged"
@@ -225,7 +226,7 @@ def _run_stages(
         # on a slope without a top the highest image would climb without end
         band.climb = climb and band.has_hill
         # a new one for each stage: what it learnt belongs to the other forces
-        optimizer = OPTIMIZERS[settings.optimizer](band, logfile=None)
+        optimizer = OPTIMIZER_CLASSES[settings.optimizer](band, logfile=None)
         for is_done in optimizer.irun(fmax=fmax, steps=left):
             is_converged = bool(is_done)
             step = band.steps[-1]

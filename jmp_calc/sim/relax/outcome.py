@@ -12,22 +12,6 @@ from jmp_calc.sim.relax.files import RelaxFiles
 from jmp_calc.sim.relax.settings import RelaxSettings
 from jmp_calc.sim.relax.walker import RelaxStep, Walker
 
-CONVERGED = "converged"
-"""Forces and stress are below the limits."""
-NOT_CONVERGED = "not converged"
-"""All steps were done, and forces or stress are still above."""
-UNSTABLE = "unstable"
-"""Energy, forces or volume left the physical range on the way."""
-REFUSED = "refused"
-"""The calculator, or this way to relax, cannot be used for the structure."""
-INTERRUPTED = "interrupted"
-"""The user or the system stopped the work (Ctrl-C, SIGTERM) on the way."""
-NOT_STARTED = "not started"
-"""The work was stopped before its turn."""
-
-STATUSES = (CONVERGED, NOT_CONVERGED, UNSTABLE, REFUSED, INTERRUPTED, NOT_STARTED)
-"""All of them."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RelaxOutcome:
@@ -36,7 +20,7 @@ class RelaxOutcome:
     name: str
     """What its files are called."""
     status: str
-    """One of ``STATUSES``."""
+    """One of ``status.STATUSES``."""
     reason: str | None
     """Why it ended early; None if it did not."""
     formula: str
@@ -122,7 +106,7 @@ def outcome_of(
 
     Args:
         walker: The structure.
-        status: One of ``STATUSES``.
+        status: One of ``status.STATUSES``.
         reason: Why it ended early.
         files: Where it is written.
     """

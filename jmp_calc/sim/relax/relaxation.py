@@ -36,17 +36,19 @@ from jmp_calc.sim.relax.files import (
     csv_row,
 )
 from jmp_calc.sim.relax.outcome import (
+    RelaxOutcome,
+    outcome_of,
+    outcome_without_steps,
+)
+from jmp_calc.sim.relax.settings import RelaxSettings
+from jmp_calc.sim.relax.status import (
     CONVERGED,
     INTERRUPTED,
     NOT_CONVERGED,
     NOT_STARTED,
     REFUSED,
     UNSTABLE,
-    RelaxOutcome,
-    outcome_of,
-    outcome_without_steps,
 )
-from jmp_calc.sim.relax.settings import RelaxSettings
 from jmp_calc.sim.relax.walker import Walker, require_spglib
 
 

@@ -1,24 +1,16 @@
-"""What a relaxation is to do, and the optimizers that it can use."""
+"""What a relaxation is to do."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ase.optimize import BFGS, FIRE, LBFGS
-from ase.optimize.optimize import Optimizer
-
 from jmp_calc.errors import ArgumentError, did_you_mean
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "lbfgs": LBFGS,
-    "bfgs": BFGS,
-    "fire": FIRE,
-}
-"""Optimizers of ASE by their names here."""
-
+OPTIMIZERS = ("lbfgs", "bfgs", "fire")
+"""Names of optimizers; what they are is in :mod:`optimizers`."""
 MOVES = ("positions", "cell", "both")
 """What can be relaxed."""
 CELL_CHANGES = ("free", "hydrostatic", "constant-volume")

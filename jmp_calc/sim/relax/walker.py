@@ -15,7 +15,8 @@ from jaxtyping import Float
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.evaluation import Results
 from jmp_calc.sim.output import RESULT_PREFIX, without_results
-from jmp_calc.sim.relax.settings import OPTIMIZERS, RelaxSettings
+from jmp_calc.sim.relax.optimizers import OPTIMIZER_CLASSES
+from jmp_calc.sim.relax.settings import RelaxSettings
 from jmp_calc.sim.spread import SPREADS, spread_of
 from jmp_calc.units import GPA
 
@@ -83,7 +84,7 @@ class Walker:
                 constant_volume=settings.cell_change == "constant-volume",
                 scalar_pressure=settings.pressure_GPa * GPA,
             )
-        self._optimizer = OPTIMIZERS[settings.optimizer](
+        self._optimizer = OPTIMIZER_CLASSES[settings.optimizer](
             movable, logfile=None, maxstep=settings.max_step_A
         )
         # with symmetry the start is the symmetric structure, not quite the input

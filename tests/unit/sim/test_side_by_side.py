@@ -10,7 +10,7 @@ from ase.constraints import FixAtoms
 from ase.optimize import LBFGS
 
 from jmp_calc.errors import UnsupportedSystemError
-from jmp_calc.sim.relax import RelaxSettings
+from jmp_calc.sim.relax.settings import RelaxSettings
 from jmp_calc.sim.side_by_side import hold_all, relax_together
 
 

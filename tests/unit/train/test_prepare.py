@@ -19,8 +19,9 @@ from filelock import FileLock
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_train.data.datasets import DATASETS
 from jmp_train.data.families import FAMILIES
+from jmp_train.data.hashed_split import split_of
 from jmp_train.data.source import FamilyOptions, Record, SetFacts
-from jmp_train.data.splits import SPLITS, split_of
+from jmp_train.data.splits import SPLITS
 from jmp_train.data.store import Store
 from jmp_train.data.tasks import TASKS
 from jmp_train.prepare import PreparedSet, PrepareProgress, prepare

@@ -8,8 +8,9 @@ import pytest
 from ase.build import molecule
 
 from jmp_train.data.datasets import DATASETS
+from jmp_train.data.hashed_split import split_of
 from jmp_train.data.sample import Sample
-from jmp_train.data.splits import SPLITS, split_of
+from jmp_train.data.splits import SPLITS
 from toys.training import labelled, toy_molecules
 
 

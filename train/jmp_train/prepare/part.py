@@ -13,10 +13,11 @@ from typing import Any, TextIO
 from jmp_calc.errors import DataError
 from jmp_calc.files import replace_text, replacing
 from jmp_train.data.exclusion import excluded_molecule, exclusion_reason
+from jmp_train.data.hashed_split import split_of
 from jmp_train.data.sample import Sample
 from jmp_train.data.shards import RECORDS_PER_SHARD, ShardFacts
 from jmp_train.data.source import Record, Skipped, Source
-from jmp_train.data.splits import SPLITS, Split, split_of
+from jmp_train.data.splits import SPLITS, Split
 from jmp_train.data.store import ShardSeries
 from jmp_train.factor import MAX_ELEMENT
 from jmp_train.normalize import StatisticsAccumulator

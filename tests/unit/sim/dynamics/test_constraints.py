@@ -20,9 +20,9 @@ from ase.constraints import (
 )
 
 from jmp_calc.errors import ArgumentError
-from jmp_calc.sim.dynamics.ensembles import build_dynamics, prepare
 from jmp_calc.sim.dynamics.held import Held
-from jmp_calc.sim.dynamics.observables import Meter
+from jmp_calc.sim.dynamics.integrators import build_dynamics, prepare
+from jmp_calc.sim.dynamics.meter import Meter
 from jmp_calc.sim.dynamics.settings import MDSettings
 from jmp_calc.units import KB
 

@@ -6,7 +6,8 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCom
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
-from jmp_calc.sim.dynamics.ensembles import ENSEMBLES, build_dynamics, prepare
+from jmp_calc.sim.dynamics.ensembles import ENSEMBLES
+from jmp_calc.sim.dynamics.integrators import BUILDERS, build_dynamics, prepare
 from jmp_calc.sim.dynamics.md import run_md
 from jmp_calc.sim.dynamics.settings import MDSettings, RecordSettings
 from jmp_calc.sim.dynamics.velocities import usual_timestep_fs
@@ -59,6 +60,10 @@ def test_a_run_reports_temperature_over_the_true_degrees_of_freedom(
     assert row["temperature_K"] == pytest.approx(
         2.0 * row["kinetic_energy_eV"] / (expected * KB)
     )
+
+
+def test_every_ensemble_has_a_builder() -> None:
+    assert list(BUILDERS) == list(ENSEMBLES)
 
 
 def test_new_velocities_have_exactly_the_temperature_and_no_total_momentum(ethanol):

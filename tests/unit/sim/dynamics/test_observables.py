@@ -7,8 +7,8 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from jmp_calc.sim.dynamics.ensembles import build_dynamics, prepare
 from jmp_calc.sim.dynamics.held import Held
+from jmp_calc.sim.dynamics.integrators import build_dynamics, prepare
 from jmp_calc.sim.dynamics.md import run_md
 from jmp_calc.sim.dynamics.observables import (
     Observables,

@@ -14,7 +14,8 @@ from ase.md.nose_hoover_chain import IsotropicMTKNPT
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.dynamics import ase_state
-from jmp_calc.sim.dynamics.ensembles import ENSEMBLES, build_dynamics, prepare
+from jmp_calc.sim.dynamics.ensembles import ENSEMBLES
+from jmp_calc.sim.dynamics.integrators import build_dynamics, prepare
 from jmp_calc.sim.dynamics.md import MDSettings, RecordSettings, run_md
 from jmp_calc.units import KB
 

@@ -13,7 +13,8 @@ from ase.stress import get_elasticity_tensor, voigt_6_to_full_3x3_strain
 from ase.units import GPa
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
-from jmp_calc.sim.elastic import ElasticSettings, run_elastic
+from jmp_calc.sim.elastic.constants import run_elastic
+from jmp_calc.sim.elastic.settings import ElasticSettings
 from jmp_calc.sim.elastic.symmetry import find_point_group
 from toys.springs import Bond, SpringCalculator, springs_between_neighbors
 from toys.volumes import EquationCalculator

@@ -15,7 +15,8 @@ from ase.spacegroup.symmetrize import check_symmetry
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.evaluation import OneByOne
-from jmp_calc.sim.relax import RelaxSettings, run_relax
+from jmp_calc.sim.relax.relaxation import run_relax
+from jmp_calc.sim.relax.settings import RelaxSettings
 from jmp_calc.units import GPA
 
 

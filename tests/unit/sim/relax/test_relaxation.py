@@ -26,7 +26,8 @@ from ase.optimize import BFGS, FIRE, LBFGS
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.sim.evaluation import OneByOne
-from jmp_calc.sim.relax import RelaxSettings, run_relax
+from jmp_calc.sim.relax.relaxation import run_relax
+from jmp_calc.sim.relax.settings import RelaxSettings
 
 ASE_OPTIMIZERS = {"lbfgs": LBFGS, "bfgs": BFGS, "fire": FIRE}
 

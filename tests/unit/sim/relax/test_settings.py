@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 
 from jmp_calc.errors import ArgumentError
-from jmp_calc.sim.relax import RelaxSettings
-from jmp_calc.sim.relax.settings import CELL_CHANGES, MOVES, OPTIMIZERS
+from jmp_calc.sim.relax.optimizers import OPTIMIZER_CLASSES
+from jmp_calc.sim.relax.settings import (
+    CELL_CHANGES,
+    MOVES,
+    OPTIMIZERS,
+    RelaxSettings,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,3 +58,7 @@ def test_names_are_those_of_the_tables():
         RelaxSettings(optimizer=optimizer)
     for change in CELL_CHANGES:
         RelaxSettings(cell_change=change, move="both")
+
+
+def test_every_optimizer_has_a_class() -> None:
+    assert tuple(OPTIMIZER_CLASSES) == OPTIMIZERS
