@@ -10,12 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from jmp_calc.models.activation import scaled_silu as scaled_silu
+
 INV_SQRT_2 = 1 / math.sqrt(2)
-
-
-def scaled_silu(x: Tensor) -> Tensor:
-    """Return ``silu(x) / 0.6``, which keeps the variance of a standard normal."""
-    return torch.nn.functional.silu(x) * (1 / 0.6)
 
 
 def in_full_precision(x: Tensor) -> AbstractContextManager[object]:
