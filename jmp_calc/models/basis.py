@@ -35,10 +35,10 @@ class RadialBasis(torch.nn.Module):
     def __init__(self, num_radial: int) -> None:
         super().__init__()
         # float32 as in the published files: recomputing the centres in float64
-        # moves energies by 2e-6.
-        self.register_buffer(
-            "offset", torch.linspace(0, 1, num_radial, dtype=torch.float32)
-        )
+        # moves energies by 2e-6. On the CPU also where a network is built without
+        # numbers: torch imports sympy to make none.
+        centres = torch.linspace(0, 1, num_radial, dtype=torch.float32, device="cpu")
+        self.register_buffer("offset", centres)
         self.register_buffer(
             "temps",
             torch.full((num_radial,), 0.5 * (num_radial - 1) ** 2, dtype=torch.float32),

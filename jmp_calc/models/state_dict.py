@@ -6,10 +6,12 @@ The correspondence itself is in :mod:`jmp_calc.models.published_names`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from jmp_calc.errors import CheckpointError
 from jmp_calc.models.config import HeadSpec, ModelConfig
@@ -171,7 +173,7 @@ def model_from_state(
     Raises:
         CheckpointError: If names or shapes are not those of the model.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialisation():
         model = JMPModel(config, heads)
     check_state(model.state_dict(), state)
     own = {
@@ -182,6 +184,27 @@ def model_from_state(
     }
     model.load_state_dict(own, strict=True, assign=True)
     return model.to(device).eval()
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves new parameters as they are.
+
+    On the meta device they hold no numbers, and yet torch would import its compiler to
+    draw some, which takes as long as all the rest of torch.
+    """
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call any function but those that initialise; called by torch."""
+        given = dict(kwargs or {})
+        if getattr(function, "__module__", None) == torch.nn.init.__name__:
+            return given["tensor"] if "tensor" in given else args[0]
+        return function(*args, **given)
 
 
 def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:

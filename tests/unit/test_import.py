@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import jmp_calc
 from jmp_calc.errors import JMPError
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+NOT_FOR_A_RUN = (
+    "h5py",
+    "jmp_calc.models.published",
+    "lmdb",
+    "matplotlib",
+    "pandas",
+    "phonopy",
+    "pooch",
+    "requests",
+    "torch_geometric",
+)
+"""What other work needs."""
 
 RECORD = """
 import os, sys, random, warnings, logging, threading, importlib
@@ -72,6 +88,26 @@ def test_preparing_data_imports_no_torch() -> None:
         "print([m for m in ('torch', 'torch_geometric') if m in sys.modules])"
     )
     assert python(code) == "[]"
+
+
+def test_loading_weights_imports_no_compiler() -> None:
+    """Torch brings its own, and sympy, to draw numbers for a network without any."""
+    code = (
+        "import sys, jmp_calc; jmp_calc.load_model('jmp-nano'); "
+        "print([m for m in ('torch._dynamo', 'sympy') if m in sys.modules])"
+    )
+    assert python(code) == "[]"
+
+
+def test_a_run_imports_nothing_that_it_has_no_use_for(tmp_path) -> None:
+    words = ["run", EXAMPLES / "ethanol.xyz", "--steps", 1, "--out", tmp_path]
+    code = (
+        "import contextlib, io, sys; from jmp_calc.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n"
+        f"    code = main({[str(word) for word in words]})\n"
+        f"print(code, [m for m in {NOT_FOR_A_RUN} if m in sys.modules])"
+    )
+    assert python(code) == "0 []"
 
 
 def test_importing_everything_changes_no_global_state() -> None:
