@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from jmp_calc.graph.batch import AtomGraph
 from jmp_calc.models.config import ModelConfig
@@ -97,6 +98,7 @@ class GemNetOC(torch.nn.Module):
         atom: Float[Tensor, "atoms atom_dim"],
         graph: AtomGraph,
         with_forces: bool = False,
+        recompute: bool = False,
     ) -> tuple[
         Float[Tensor, "atoms atom_dim"], Float[Tensor, "edges edge_dim"], Shared
     ]:
@@ -106,19 +108,23 @@ class GemNetOC(torch.nn.Module):
             atom: Embedded atoms.
             graph: Topology and coordinates.
             with_forces: Whether to make the edge features; empty (edges, 0) if not.
+            recompute: Whether to keep only what enters each block for the derivative
+                and to compute the block again there: the same numbers, in less memory
+                and more time.
         """
-        shared: Shared = self.bases(graph)
+        run = _run_and_forget if recompute else _run
+        shared: Shared = run(self.bases, graph)
         main = graph.main
-        edge = self.edge_embedding(atom, shared.radial_main, main.source, main.target)
-        kept = 1 - self.edge_dropout if self.training else 1.0
+        edge: Tensor = run(
+            self.edge_embedding, atom, shared.radial_main, main.source, main.target
+        )
         atoms, edges = [], []
-        outputs: Iterable[Any] = self.outputs  # or their form for inference
-        for depth, output in enumerate(outputs):
-            if depth:
-                atom, edge = self.blocks[depth - 1](atom, edge, shared)
-            atoms.append(output.atom_features(atom, edge, shared, kept))
-            if with_forces:
-                edges.append(output.edge_features(edge, shared))
+        for depth in range(len(self.outputs)):
+            atom, edge, of_atoms, of_edges = run(
+                self._depth, depth, atom, edge, shared, with_forces
+            )
+            atoms.append(of_atoms)
+            edges.append(of_edges)
         atom_features = self.energy_mlp(torch.cat(atoms, dim=-1))
         edge_features = (
             self.force_mlp(torch.cat(edges, dim=-1))
@@ -126,6 +132,28 @@ class GemNetOC(torch.nn.Module):
             else edge.new_zeros((edge.shape[0], 0))
         )
         return atom_features, edge_features, shared
+
+    def _depth(
+        self, depth: int, atom: Tensor, edge: Tensor, shared: Shared, with_forces: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return new atom and edge features, and what the final mix gets of them."""
+        if depth:
+            atom, edge = self.blocks[depth - 1](atom, edge, shared)
+        output: Any = self.outputs[depth]  # or its form for inference
+        kept = 1 - self.edge_dropout if self.training else 1.0
+        of_atoms = output.atom_features(atom, edge, shared, kept)
+        of_edges = output.edge_features(edge, shared) if with_forces else None
+        return atom, edge, of_atoms, of_edges
+
+
+def _run(function: Callable[..., Any], *inputs: Any) -> Any:
+    return function(*inputs)
+
+
+def _run_and_forget(function: Callable[..., Any], *inputs: Any) -> Any:
+    """Apply a function of which only the inputs stay, until it is differentiated."""
+    # nothing in it is random, so no state of generators has to be kept
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def _final_mlp(width: int, n_outputs: int, n_layers: int) -> torch.nn.Sequential:

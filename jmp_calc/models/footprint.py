@@ -1,0 +1,68 @@
+"""How much memory energy and gradient forces of a graph take, known before they start.
+
+What autograd keeps of a forward pass is, but for a tenth, a fixed number of rows of
+edge features per block, two values per edge and radial function, and tables of all
+pairs of main and quadruplet edges at each atom. A test compares the estimate with what
+is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from jmp_calc.graph.batch import GRAPHS, AtomGraph, EdgeSet
+from jmp_calc.models.config import ModelConfig
+
+ROWS_PER_BLOCK = 40
+"""What a block and its output keep, in rows of edge features: 38 to 45 for molecules
+and crystals and networks of all sizes."""
+
+_ROWS_OF_BOTH_ENDS = 6
+"""Likewise of the embedding, the first output and the final mix."""
+
+_OVERHEAD = 1.15
+"""Arrays of a moment, and what the allocator loses between others."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Footprint:
+    """Memory that energy and gradient forces take above the weights, bytes."""
+
+    keeping: int
+    """If what the blocks made is kept for the derivative."""
+    recomputing: int
+    """If blocks are computed again for the derivative."""
+
+    @classmethod
+    def of(cls, graph: AtomGraph, config: ModelConfig, dtype: torch.dtype) -> Footprint:
+        """Estimate it.
+
+        Args:
+            graph: One system or a batch.
+            config: The network.
+            dtype: Precision of the network.
+        """
+        n_blocks, n_angular = config.num_blocks, config.num_spherical
+        row = graph.main.n_edges * config.emb_size_edge
+        n_edges = sum(getattr(graph, name).n_edges for name in GRAPHS)
+        radial = 2 * config.num_radial * n_edges
+        # sine and cosine of the dihedral, by its index and that of the angle
+        slots = _widest(graph.main) * _widest(graph.quadruplet)
+        table = graph.n_atoms * slots * 2 * n_angular**2
+        shared = graph.main.n_edges * config.emb_size_sbf * n_angular**2 + 2.5 * table
+        bases = radial + 1.5 * table
+        blocks = (ROWS_PER_BLOCK * n_blocks + _ROWS_OF_BOTH_ENDS) * row
+        # the inputs of every block, and derivatives, beside one block
+        one_block = (ROWS_PER_BLOCK + 2 * n_blocks + 4) * row
+        factor = _OVERHEAD * dtype.itemsize
+        return cls(
+            keeping=int(factor * (bases + shared + blocks)),
+            recomputing=int(factor * (max(bases, one_block) + 2 * shared)),
+        )
+
+
+def _widest(edges: EdgeSet) -> int:
+    """Return the largest number of edges that end at one atom."""
+    return int(torch.bincount(edges.target).max()) if edges.n_edges else 0

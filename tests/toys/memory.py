@@ -1,0 +1,48 @@
+"""Counts the bytes of tensors that are alive while something is computed."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the tensors that operations inside make, until they are freed.
+
+    What an operation needs for a moment only is not counted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        before = {
+            x.untyped_storage().data_ptr()
+            for x in tree_leaves((args, kwargs))
+            if isinstance(x, torch.Tensor)
+        }
+        out = func(*args, **(kwargs or {}))
+        for x in tree_leaves(out):
+            if not isinstance(x, torch.Tensor):
+                continue
+            storage = x.untyped_storage()
+            place = storage.data_ptr()
+            if place not in self._known and place not in before and storage.nbytes():
+                self._known.add(place)
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._gone, place, storage.nbytes())
+        self.peak = max(self.peak, self.now)
+        return out
+
+    def _gone(self, place: int, n_bytes: int) -> None:
+        self._known.discard(place)
+        self.now -= n_bytes
