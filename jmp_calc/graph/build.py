@@ -247,7 +247,7 @@ def assemble(
         edges: Of all four graphs, by name.
         rules: Gives the cutoff at which the envelope of each graph ends.
     """
-    lists = build_index_lists(edges, len(numbers))
+    lists = build_index_lists(edges, positions, cell)
     return AtomGraph(
         positions=torch.tensor(positions, dtype=torch.float64),
         numbers=torch.tensor(numbers, dtype=torch.int64),

@@ -7,7 +7,6 @@ import pytest
 from ase import Atoms
 
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
-from jmp_calc.graph import indices
 from jmp_calc.graph.batch import AtomGraph, EdgeSet
 from jmp_calc.graph.build import build_graph, graph_from_edges
 from jmp_calc.graph.rules import GraphRules
@@ -71,17 +70,6 @@ def test_quadruplet_edges_find_their_main_counter_edge(graph: AtomGraph) -> None
     assert _columns(graph.quadruplet_reverse) == sorted(expected)
 
 
-def test_closures_are_all_triangles_of_images(graph: AtomGraph) -> None:
-    main, quadruplet = _places(graph.main), _places(graph.quadruplet)
-    expected = [
-        (c_to_a, b_to_a, main[c, b, x - u, y - v, z - w])
-        for (c, a, x, y, z), c_to_a in main.items()
-        for (b, target, u, v, w), b_to_a in quadruplet.items()
-        if a == target and (c, b, x - u, y - v, z - w) in main
-    ]
-    assert _columns(graph.quadruplet_closure) == sorted(expected)
-
-
 def test_the_lists_account_for_every_excluded_triplet_and_quadruplet(
     graph: AtomGraph,
 ) -> None:
@@ -107,15 +95,6 @@ def test_the_lists_account_for_every_excluded_triplet_and_quadruplet(
     assert lists.quadruplets.shape[1] == paired - graph.quadruplet_closure.shape[1]
 
 
-def test_closures_do_not_depend_on_the_chunks(
-    nacl: Atoms, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = build_graph(nacl, SMOOTH).quadruplet_closure
-    for n_pairs in (1, 1000):
-        monkeypatch.setattr(indices, "_PAIRS_PER_CHUNK", n_pairs)
-        assert build_graph(nacl, SMOOTH).quadruplet_closure.equal(whole)
-
-
 def test_lists_do_not_depend_on_the_cell_that_atoms_are_stored_in(nacl: Atoms) -> None:
     before = build_graph(nacl, SMOOTH)
     nacl.positions[3] += [2, -700, 40] @ nacl.cell.array
@@ -135,6 +114,20 @@ def test_a_main_graph_that_is_not_symmetric_is_refused() -> None:
     one_way = (np.array([0]), np.array([1]), np.zeros((1, 3), dtype=int))
     edges = dict.fromkeys(("main", "atom_edge", "quadruplet", "atom_atom"), one_way)
     with pytest.raises(ArgumentError, match=r"main edge 0 -> 1 .* has no counter-edge"):
+        graph_from_edges(
+            np.eye(3)[:2],
+            np.array([1, 1]),
+            np.zeros((3, 3)),
+            tags=None,
+            edges=edges,
+            rules=SMOOTH,
+        )
+
+
+def test_a_main_edge_that_is_given_twice_is_refused() -> None:
+    twice = (np.array([0, 0, 1]), np.array([1, 1, 0]), np.zeros((3, 3), dtype=int))
+    edges = dict.fromkeys(("main", "atom_edge", "quadruplet", "atom_atom"), twice)
+    with pytest.raises(ArgumentError, match="given twice; give each of them once"):
         graph_from_edges(
             np.eye(3)[:2],
             np.array([1, 1]),
