@@ -15,6 +15,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import full_3x3_to_voigt_6_stress
 from jaxtyping import Float, Int
 
+from jmp_calc.calculator.approximate import arithmetic
 from jmp_calc.calculator.head_choice import HeadChoice
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
 from jmp_calc.graph.batch import AtomGraph, collate
@@ -22,7 +23,6 @@ from jmp_calc.graph.build import build_graph
 from jmp_calc.graph.motion import GraphInMotion
 from jmp_calc.models.config import ForceKind, HeadSpec
 from jmp_calc.models.jmp import JMPModel
-from jmp_calc.models.layers import in_full_precision
 from jmp_calc.models.physical import targets_to_physical, to_physical
 
 MAX_BATCH_ATOMS = 2000
@@ -190,12 +190,20 @@ def checked_settings(forces: Any, tags: Any, dtype: Any) -> ForceKind | None:
     return kind
 
 
-def predict(model: JMPModel, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+def predict(
+    model: JMPModel,
+    tasks: Sequence[Task],
+    *,
+    to_device: Callable[[AtomGraph], AtomGraph] | None = None,
+    approximate: str | None = None,
+) -> list[dict[str, Any]]:
     """Return energy, energies and, where asked for, forces and stress of each system.
 
     Args:
         model: The network, on the device that does the work.
         tasks: Systems; all want the same force kind, and stress or not.
+        to_device: Moves a graph to that device; None: all of it.
+        approximate: Arithmetic with fewer digits; see ``approximate.arithmetic``.
 
     Returns:
         One dictionary per system with ``energy`` (eV), ``free_energy`` (the same),
@@ -211,7 +219,10 @@ def predict(model: JMPModel, tasks: Sequence[Task]) -> list[dict[str, Any]]:
 
     def work() -> list[dict[str, Any]]:
         graph = collate([task.graph for task in tasks])
-        graph = graph.to(next(model.parameters()).device)
+        if to_device is None:
+            graph = graph.to(next(model.parameters()).device)
+        else:
+            graph = to_device(graph)
         with torch.no_grad():
             net = model(
                 graph,
@@ -242,7 +253,7 @@ def predict(model: JMPModel, tasks: Sequence[Task]) -> list[dict[str, Any]]:
 
     n_atoms = sum(task.graph.n_atoms for task in tasks)
     n_edges = sum(task.n_edges for task in tasks)
-    return _with_memory(work, model, n_atoms, n_edges)
+    return _with_memory(work, model, n_atoms, n_edges, approximate)
 
 
 def predict_properties(
@@ -352,11 +363,15 @@ def as_array(values: torch.Tensor) -> Float[np.ndarray, "..."]:
 
 
 def _with_memory(
-    work: Callable[[], T], model: JMPModel, n_atoms: int, n_edges: int
+    work: Callable[[], T],
+    model: JMPModel,
+    n_atoms: int,
+    n_edges: int,
+    approximate: str | None = None,
 ) -> T:
     """Do the work in the network's precision; make a lack of memory a clear error."""
     try:
-        with in_full_precision(next(model.parameters())):  # autocast of the caller
+        with arithmetic(next(model.parameters()), approximate):
             return work()
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):

@@ -222,12 +222,14 @@ def _with_head(calculator: Any, model: ModelOptions, head: str) -> Any:
     if model.head == head and not has_tags:
         return calculator
     return JMPCalculator(
-        calculator.model,
+        calculator.engine.trained,
         head=head,
         forces=model.forces,
         tags="atoms" if has_tags else model.tags,
         device=model.device,
         dtype=model.dtype,
+        compile=model.compile,
+        approximate=model.approximate,
     )
 
 

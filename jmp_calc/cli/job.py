@@ -228,6 +228,8 @@ def build_calculator(options: ModelOptions) -> Any:
             forces=options.forces,
             device=options.device,
             dtype=options.dtype,
+            compile=options.compile,
+            approximate=options.approximate,
             tags=options.tags,
             offline=options.offline,
         )

@@ -61,6 +61,12 @@ class ModelOptions:
     """Where to compute: cpu, cuda or cuda:1 (the second GPU)."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of the network."""
+    compile: bool = False
+    """Compile the network, which takes a minute or two at the start, and more for
+    structures of other kinds; the results are checked. For long runs."""
+    approximate: Literal["tf32", "bf16"] | None = None
+    """Compute with fewer digits: tf32 (10 bits, on CUDA) or bf16 (7 bits, whose errors
+    of forces show); by default exact."""
     tags: Literal["auto", "atoms"] = "auto"
     """OC20 tags, for published weights: auto finds them from the geometry, atoms takes
     those of the file (0 sub-surface, 1 surface, 2 adsorbate)."""
@@ -77,6 +83,12 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         """Check that options do not exclude each other."""
+        if self.calculator is not None and (self.compile or self.approximate):
+            name = "--approximate" if self.approximate else "--compile"
+            raise ArgumentError(
+                f"{name} is for models, and --calculator {self.calculator} is used in "
+                "place of them; leave one out"
+            )
         if self.d3 is not None and self.calculator is not None:
             raise ArgumentError(
                 f"--d3 {self.d3} is for models, whose level of theory is known, and "

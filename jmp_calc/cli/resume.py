@@ -194,6 +194,8 @@ def identity_of(options: ModelOptions, about: Mapping[str, Any]) -> dict[str, An
         "forces": options.forces,
         "device": options.device.partition(":")[0],
         "dtype": options.dtype,
+        "compile": options.compile,
+        "approximate": options.approximate,
         "tags": options.tags,
         "d3": options.d3,
         "calculator": options.calculator,

@@ -1,0 +1,95 @@
+"""Arithmetic with fewer digits, for those who ask for it by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from jmp_calc.errors import ArgumentError
+from jmp_calc.models.layers import in_full_precision
+
+APPROXIMATIONS = ("tf32", "bf16")
+"""Names of what may be asked for; None is exact."""
+
+
+def checked_approximation(name: str | None, dtype: str) -> str | None:
+    """Return a name of ``APPROXIMATIONS``, or None.
+
+    Args:
+        name: What is asked for.
+        dtype: Precision of the network, by name.
+
+    Raises:
+        ArgumentError: If there is no such approximation, or the network is float64.
+    """
+    if name is None:
+        return None
+    if name not in APPROXIMATIONS:
+        raise ArgumentError(
+            f"approximate is {name!r}; choose from None (exact), "
+            f"{', '.join(repr(known) for known in APPROXIMATIONS)}"
+        )
+    if dtype != "float32":
+        raise ArgumentError(
+            f"approximate={name!r} takes digits away from a float32 network, and dtype "
+            f"is {dtype!r}; leave one of them out"
+        )
+    return name
+
+
+def approximation_note(name: str) -> str:
+    """Return a sentence about results of an approximation.
+
+    Args:
+        name: Of ``APPROXIMATIONS``.
+    """
+    return f"approximate={name}: forces have errors of rounding; see JMPCalculator"
+
+
+@contextmanager
+def arithmetic(x: torch.Tensor, approximate: str | None) -> Iterator[None]:
+    """Compute in the precision of the network, or with fewer digits, inside a block.
+
+    Autocast and the precision of products that the caller has set are the same again
+    afterwards, also after an error. With "tf32" products of float32 matrices on CUDA
+    have factors of 10 bits, as set for the whole process meanwhile: other threads see
+    it. With "bf16" products have factors of 7 bits by autocast; geometry, bases, sums
+    over atoms and derivatives of the geometry do not.
+
+    Args:
+        x: A tensor on the device of the work.
+        approximate: A name of ``APPROXIMATIONS``; None: the precision of the network.
+    """
+    if approximate == "bf16":
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            yield
+        return
+    with in_full_precision(x):  # autocast of the caller
+        if approximate is None:
+            yield
+            return
+        with _tf32_products():
+            yield
+
+
+@contextmanager
+def _tf32_products() -> Iterator[None]:
+    products = torch.backends.cuda.matmul
+    newer = getattr(products, "fp32_precision", None)  # from torch 2.9 on
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:  # of callers who use the newer switch, after which it is shut
+        older = None
+        products.fp32_precision = "tf32"
+    # compilers read the older one, and "high" and "medium" have it already
+    if older == "highest":
+        products.allow_tf32 = True
+    try:
+        yield
+    finally:
+        if older == "highest":
+            products.allow_tf32 = False
+        if newer is not None:
+            products.fp32_precision = newer

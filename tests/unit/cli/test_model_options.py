@@ -1,0 +1,35 @@
+"""What the options of a model make of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from jmp_calc.cli.job import build_calculator
+from jmp_calc.cli.options import ModelOptions
+from jmp_calc.cli.resume import identity_of
+from jmp_calc.errors import ArgumentError
+
+ABOUT = {"weights_sha256": "ab"}
+
+
+@pytest.mark.parametrize(
+    "chosen", [{}, {"compile": True, "approximate": "tf32"}, {"approximate": "bf16"}]
+)
+def test_fast_paths_are_those_that_are_asked_for(chosen) -> None:
+    expected = {"compile": False, "approximate": None, **chosen}
+    found = build_calculator(ModelOptions(offline=True, **chosen)).parameters
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("chosen", [{"compile": True}, {"approximate": "tf32"}])
+def test_fast_paths_of_models_are_refused_for_other_calculators(chosen) -> None:
+    (name,) = chosen
+    expected = rf"--{name} is for models, and --calculator emt .*leave one out"
+    with pytest.raises(ArgumentError, match=expected):
+        ModelOptions(calculator="emt", **chosen)
+
+
+@pytest.mark.parametrize("chosen", [{"compile": True}, {"approximate": "tf32"}])
+def test_what_was_computed_otherwise_is_not_gone_on_with(chosen) -> None:
+    plain = identity_of(ModelOptions(), ABOUT)
+    assert identity_of(ModelOptions(**chosen), ABOUT) != plain
