@@ -31,6 +31,32 @@ def scaled_silu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.nn.functional.silu(x).mul_(SILU_GAIN)
 
 
+def silu_derivative(
+    grad: Float[Tensor, "*shape"], x: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """Return the derivative of :func:`scaled_silu` times what comes back to it.
+
+    Args:
+        grad: What comes back.
+        x: What has entered the activation.
+    """
+    result: Tensor = _silu_backward(grad, x).mul_(SILU_GAIN)
+    return result
+
+
+def silu_second(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return the second derivative of :func:`scaled_silu`.
+
+    With the logistic function s it is ``s (1 - s) (2 + x (1 - 2 s)) / 0.6``.
+
+    Args:
+        x: What has entered the activation.
+    """
+    s = torch.sigmoid(x)
+    second = (1 - 2 * s).mul_(x).add_(2).mul_(s)
+    return second.mul_(s.neg_().add_(1)).mul_(SILU_GAIN)
+
+
 class _ScaledSiLU(torch.autograd.Function):
     """The activation."""
 
@@ -43,7 +69,7 @@ class _ScaledSiLU(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return _first(grad, x)
+            return silu_derivative(grad, x)
         result: Tensor = _Derivative.apply(grad, x)  # type: ignore[no-untyped-call]
         return result
 
@@ -54,20 +80,10 @@ class _Derivative(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(grad, x)
-        return _first(grad, x)
+        return silu_derivative(grad, x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by: Tensor) -> tuple[Tensor, Tensor]:
         grad, x = ctx.saved_tensors
-        # silu'' = s (1 - s) (2 + x (1 - 2 s)) with the logistic function s
-        s = torch.sigmoid(x)
-        second = (1 - 2 * s).mul_(x).add_(2).mul_(s)
-        second.mul_(s.neg_().add_(1)).mul_(SILU_GAIN)
-        return _first(by, x), second.mul_(grad).mul_(by)
-
-
-def _first(grad: Tensor, x: Tensor) -> Tensor:
-    """What comes back from the activation."""
-    result: Tensor = _silu_backward(grad, x).mul_(SILU_GAIN)
-    return result
+        return silu_derivative(by, x), silu_second(x).mul_(grad).mul_(by)

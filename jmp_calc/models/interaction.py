@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import linear
 
 from jmp_calc.models.angles import QuadrupletWeights, Slots
 from jmp_calc.models.config import ModelConfig
@@ -16,8 +18,10 @@ from jmp_calc.models.layers import (
     Dense,
     ScaleFactor,
     residual_stack,
+    scaled_silu,
     sum_by_target,
 )
+from jmp_calc.models.twice import is_lean, recomputed
 
 _INV_SQRT_3 = 1 / math.sqrt(3)
 
@@ -47,7 +51,7 @@ class TripletInteraction(torch.nn.Module):
 
     def forward(
         self,
-        message: Float[Tensor, "in_edges dim"],
+        message: Float[Tensor, "in_edges down"],
         slots: tuple[Slots, Slots],
         weights: Float[Tensor, "atoms out_angular in"],
         factors: Float[Tensor, "edges cbf angular"],
@@ -56,20 +60,20 @@ class TripletInteraction(torch.nn.Module):
         """Sum the messages of all incoming edges over the angle to each main edge.
 
         Args:
-            message: Gated features of the incoming edges, before down-projection.
+            message: Gated features of the incoming edges, projected down.
             slots: Layout of incoming and of outgoing (main) edges.
             weights: Circular harmonics, per atom.
             factors: Radial factors of the main edges.
             shared: Shared quantities of this forward pass.
         """
         incoming, outgoing = slots
-        x = incoming.pad(self.down(message))
+        x = incoming.pad(message)
         z = sum_triplets(x, weights, outgoing)
         y = self.scale_sum(
             self.bilinear((factors @ z).flatten(1)),
             lambda: _triplet_inputs(x, weights, outgoing.width),
         )
-        return _symmetric(self.up_ca(y), self.up_ac(y), shared)
+        return _symmetric(self, y, shared)
 
 
 class EdgeToAtomInteraction(torch.nn.Module):
@@ -95,9 +99,8 @@ class EdgeToAtomInteraction(torch.nn.Module):
     ) -> Float[Tensor, "atoms atom_dim"]:
         """Return the update of the atom features."""
         triplets = shared.triplets
-        x = self.dense(edge)
-        x = self.scale_radial(x * self.radial(shared.radial_edge_to_atom), lambda: x)
-        x = triplets.main.pad(self.down(x))
+        x = _message(self, edge, shared.radial_edge_to_atom, shared)
+        x = triplets.main.pad(x)
         z = triplets.edge_to_atom @ x  # (atoms, slots * angular, channels)
         y = self.scale_sum(
             self.bilinear((shared.factors_edge_to_atom @ z).flatten(1)),
@@ -161,9 +164,8 @@ class QuadrupletInteraction(torch.nn.Module):
     ) -> Float[Tensor, "edges edge_dim"]:
         """Return the update of the edge features."""
         quads = shared.quadruplets
-        x = self.dense(edge)
-        x = self.scale_radial(x * self.radial(shared.radial_quadruplet), lambda: x)
-        x = quads.main.pad(self.down(x))[quads.source]  # (quad_edges, width, channels)
+        x = _message(self, edge, shared.radial_quadruplet, shared)
+        x = quads.main.pad(x)[quads.source]  # (quad_edges, width, channels)
         gathered = x
         x = self.scale_circular(
             x * self.circular(shared.circular_quadruplet),
@@ -175,7 +177,7 @@ class QuadrupletInteraction(torch.nn.Module):
             self.bilinear((shared.factors_quadruplet @ summed).flatten(1)),
             lambda: x[quads.is_incoming],
         )
-        return _symmetric(self.up_ca(y), self.up_ac(y), shared)
+        return _symmetric(self, y, shared)
 
 
 def sum_triplets(
@@ -262,8 +264,12 @@ class AtomUpdate(torch.nn.Module):
             kept: Part of the edges that dropout has left; the sum is divided by it.
         """
         graph = shared.graph
-        gated = edge * self.radial(radial)
-        total = sum_by_target(gated, graph.main.target, graph.n_atoms)
+
+        def gated_sum(edge: Tensor, radial: Tensor, weight: Tensor) -> Tensor:
+            gated = edge * linear(radial, weight)
+            return sum_by_target(gated, graph.main.target, graph.n_atoms)
+
+        total = _light(shared, gated_sum, edge, radial, self.radial.weight)
         if kept != 1:
             total = total / kept
         out: Tensor = self.residuals(self.dense_in(self.scale_sum(total, lambda: edge)))
@@ -314,10 +320,8 @@ class InteractionBlock(torch.nn.Module):
 
     def _edge_to_edge(self, edge: Tensor, shared: Shared) -> Tensor:
         layer, triplets = self.triplet, shared.triplets
-        x = layer.dense(edge)
-        x = layer.scale_radial(x * layer.radial(shared.radial_triplet), lambda: x)
         out: Tensor = layer(
-            x,
+            _message(layer, edge, shared.radial_triplet, shared),
             (triplets.main, triplets.main),
             triplets.edge_to_edge,
             shared.factors_triplet,
@@ -327,10 +331,9 @@ class InteractionBlock(torch.nn.Module):
 
     def _atom_to_edge(self, atom: Tensor, shared: Shared) -> Tensor:
         layer, triplets = self.atom_to_edge, shared.triplets
-        x = layer.dense(atom)[shared.graph.atom_edge.source]
-        x = layer.scale_radial(x * layer.radial(shared.radial_atom_to_edge), lambda: x)
+        source = shared.graph.atom_edge.source
         out: Tensor = layer(
-            x,
+            _message(layer, atom, shared.radial_atom_to_edge, shared, source),
             (triplets.atom_edge, triplets.main),
             triplets.atom_to_edge,
             shared.factors_atom_to_edge,
@@ -339,9 +342,53 @@ class InteractionBlock(torch.nn.Module):
         return out
 
 
-def _symmetric(ca: Tensor, ac: Tensor, shared: Shared) -> Tensor:
-    """Join the messages of both directions of an edge."""
-    return (ca + ac[shared.graph.swap]) * INV_SQRT_2
+def _symmetric(
+    layer: TripletInteraction | QuadrupletInteraction, y: Tensor, shared: Shared
+) -> Tensor:
+    """Project up, and join the messages of both directions of an edge."""
+    swap = shared.graph.swap
+
+    def join(y: Tensor, up_ca: Tensor, up_ac: Tensor) -> Tensor:
+        back = scaled_silu(linear(y, up_ac))[swap]
+        return (scaled_silu(linear(y, up_ca)) + back) * INV_SQRT_2
+
+    return _light(shared, join, y, layer.up_ca.weight, layer.up_ac.weight)
+
+
+def _light(shared: Shared, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Apply what is quickly computed again where training on forces needs it twice."""
+    if shared.edge_unit.requires_grad and is_lean(*inputs):
+        return recomputed(function, *inputs)
+    return function(*inputs)
+
+
+def _message(
+    layer: TripletInteraction | QuadrupletInteraction | EdgeToAtomInteraction,
+    x: Tensor,
+    radial: Tensor,
+    shared: Shared,
+    source: Tensor | None = None,
+) -> Tensor:
+    """Gate the features of edges by their length, and project them down.
+
+    Args:
+        layer: Has the weights.
+        x: Features of edges, or of atoms.
+        radial: Radial factors of the edges.
+        shared: Shared quantities of this forward pass.
+        source: The atom of each edge, for features of atoms.
+    """
+
+    def gate(hidden: Tensor, radial: Tensor, by_radial: Tensor, down: Tensor) -> Tensor:
+        y = scaled_silu(hidden)
+        if source is not None:
+            y = y[source]
+        y = layer.scale_radial(y * linear(radial, by_radial), lambda: y)
+        return scaled_silu(linear(y, down))
+
+    hidden = linear(x, layer.dense.weight)
+    weights = layer.radial.weight, layer.down.weight
+    return _light(shared, gate, hidden, radial, *weights)
 
 
 def _triplet_inputs(x: Tensor, weights: Tensor, out_width: int) -> Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from jmp_calc.models.activation import scaled_silu as scaled_silu
+from jmp_calc.models.twice import dense, is_lean, residual
 
 INV_SQRT_2 = 1 / math.sqrt(2)
 
@@ -78,6 +80,8 @@ class Dense(torch.nn.Linear):
 
     def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
         """Apply the layer to the last axis."""
+        if self.is_activated and x.ndim == 2 and is_lean(x, self.weight):
+            return dense(x, self.weight)
         y: Tensor = torch.nn.functional.linear(x, self.weight)
         return scaled_silu(y) if self.is_activated else y
 
@@ -90,6 +94,9 @@ class Residual(torch.nn.ModuleList):
 
     def forward(self, x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
         """Apply the layer to the last axis."""
+        weights: list[Any] = [layer.weight for layer in self]
+        if x.ndim == 2 and is_lean(x, *weights):
+            return residual(x, *weights)
         y: Tensor = self[1](self[0](x))
         return (x + y) * INV_SQRT_2
 
