@@ -42,7 +42,7 @@ class EdgeSet:
         return int(self.source.shape[0])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class AtomGraph:
     """Inputs and topology of one system or, after :func:`collate`, of many.
 
@@ -75,6 +75,22 @@ class AtomGraph:
     quadruplet_reverse: Int[Tensor, "2 reversed"]
     quadruplet_closure: Int[Tensor, "3 closed"]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_derived", {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_derived": {}}
+
+    @property
+    def derived(self) -> dict[Any, Any]:
+        """What others have worked out from the topology, by keys of their own.
+
+        It is there to be used again while the topology is kept, and empty in every new
+        graph.
+        """
+        found: dict[Any, Any] = self.__dict__["_derived"]
+        return found
+
     @property
     def n_systems(self) -> int:
         """Number of systems."""
@@ -86,24 +102,28 @@ class AtomGraph:
         return int(self.positions.shape[0])
 
     def to(self, device: torch.device | str) -> AtomGraph:
-        """Return the graph with every tensor on ``device``."""
+        """Return the graph with every tensor on ``device``; itself if it is there."""
+        if self.positions.device == torch.device(device):
+            return self
         moved = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for part in fields(self):
+            value = getattr(self, part.name)
             if isinstance(value, EdgeSet):
                 value = EdgeSet(
                     **{f.name: getattr(value, f.name).to(device) for f in fields(value)}
                 )
             else:
                 value = value.to(device)
-            moved[field.name] = value
+            moved[part.name] = value
         return AtomGraph(**moved)
 
     def with_positions(
         self, positions: Float[Tensor, "atoms 3"], cell: Float[Tensor, "systems 3 3"]
     ) -> AtomGraph:
         """Return the same topology with other (differentiable) coordinates."""
-        return replace(self, positions=positions, cell=cell)
+        moved = replace(self, positions=positions, cell=cell)
+        object.__setattr__(moved, "_derived", self.derived)
+        return moved
 
 
 INDEX_LISTS = {

@@ -7,7 +7,6 @@ say which exist now. If those are the same as before, so is the whole topology.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -107,8 +106,7 @@ class GraphInMotion:
             self._graph, self._pattern = self._built(atoms, found), pattern
             self.n_topologies += 1
             return self._graph
-        return replace(
-            self._graph,
+        return self._graph.with_positions(
             positions=torch.tensor(atoms.positions, dtype=torch.float64),
             cell=torch.tensor(cell, dtype=torch.float64)[None],
         )

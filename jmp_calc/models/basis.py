@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from jmp_calc.models.harmonics import legendre_to_cosines
 from jmp_calc.models.layers import he_orthogonal_
 
 ENVELOPE_EXPONENT = 5
+_LEAST_EXPONENT = -60.0
+"""Where Gaussians end: 1e-26, below the rounding of all sums that they enter."""
 
 
 def envelope(x: Float[Tensor, " edges"]) -> Float[Tensor, " edges"]:
@@ -46,8 +48,41 @@ class RadialBasis(torch.nn.Module):
 
     def forward(self, scaled: Float[Tensor, " edges"]) -> Float[Tensor, "edges radial"]:
         """Evaluate the basis at distance / cutoff."""
-        gauss = torch.exp(-self.temps.abs() * (scaled[:, None] - self.offset) ** 2)
+        value: Tensor = _Radial.apply(scaled, self.offset, self.temps.abs())  # type: ignore[no-untyped-call]  # torch
+        return value
+
+
+class _Radial(torch.autograd.Function):
+    """Gaussians times the envelope, with the derivative written out."""
+
+    @staticmethod
+    def forward(ctx: Any, scaled: Tensor, offset: Tensor, width: Tensor) -> Tensor:
+        ctx.save_for_backward(scaled, offset, width)
+        ctx.gauss = gauss = _gaussians(scaled[:, None] - offset, width)
         return envelope(scaled)[:, None] * gauss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        scaled, offset, width = ctx.saved_tensors
+        away = scaled[:, None] - offset
+        # to be differentiated again, it must follow from the distance
+        known = not torch.is_grad_enabled()
+        weighted = grad * (ctx.gauss if known else _gaussians(away, width))
+        by_envelope = weighted.sum(dim=1)
+        by_gauss = (weighted * away) @ (-2 * width)
+        slope = _envelope_slope(scaled)
+        return by_envelope * slope + by_gauss * envelope(scaled), None, None
+
+
+def _gaussians(away: Tensor, width: Tensor) -> Tensor:
+    # without an end of its exponent, many numbers are too small to be fast
+    return torch.exp((-width * away**2).clamp(min=_LEAST_EXPONENT))
+
+
+def _envelope_slope(x: Float[Tensor, " edges"]) -> Float[Tensor, " edges"]:
+    p = ENVELOPE_EXPONENT
+    value = -p * (p + 1) * (p + 2) / 2 * x ** (p - 1) * (1 - x) ** 2
+    return torch.where(x < 1, value, torch.zeros_like(value))
 
 
 class FactorisedProjection(torch.nn.Module):
@@ -95,32 +130,3 @@ class ToCosines(torch.nn.Module):
         n = len(self.series)
         table = factors.view(*factors.shape[:2], n, n)
         return (table @ self.series.to(table.dtype)).transpose(2, 3).flatten(2)
-
-
-def legendre(
-    cosine: Float[Tensor, "*shape"], n: int, *, dim: int = -1
-) -> Float[Tensor, "..."]:
-    """Return ``sqrt((2l+1)/4pi) P_l(cosine)`` for l = 0 .. n-1 on a new axis.
-
-    Args:
-        cosine: Of angles.
-        n: Number of functions.
-        dim: Where the new axis is.
-    """
-    p = [torch.ones_like(cosine), cosine]
-    for m in range(1, n - 1):
-        p.append(((2 * m + 1) * cosine * p[m] - m * p[m - 1]) / (m + 1))
-    return torch.stack(
-        [math.sqrt((2 * m + 1) / (4 * math.pi)) * p[m] for m in range(n)], dim=dim
-    )
-
-
-def legendre_to_cosines(n: int) -> Float[np.ndarray, "n n"]:
-    """Return a[m, j] with ``sqrt((2m+1)/4pi) P_m(cos t) = sum_j a[m, j] cos(j t)``."""
-    a = np.zeros((n, n))
-    for m in range(n):
-        series = np.polynomial.chebyshev.poly2cheb(
-            np.polynomial.legendre.leg2poly(np.eye(n)[m])
-        )
-        a[m, : len(series)] = math.sqrt((2 * m + 1) / (4 * math.pi)) * series
-    return a

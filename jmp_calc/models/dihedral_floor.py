@@ -8,6 +8,7 @@ that it changes are corrected one by one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +45,7 @@ def floored_terms(
     inner: tuple[tuple[Tensor, Tensor], Bool[Tensor, "quad_edges width"]],
     outer: tuple[tuple[Tensor, Tensor], Bool[Tensor, "quad_edges width"]],
     *,
-    y_out: Float[Tensor, "quad_edges width angular"],
+    y_out: Callable[[], Float[Tensor, "quad_edges width angular"]],
     is_open: Bool[Tensor, " quad_edges"],
     excluded: Int[Tensor, " closed"],
     row: Int[Tensor, " quad_edges"],
@@ -61,7 +62,7 @@ def floored_terms(
         inner: Components across b -> a of the unit vectors d -> b, and which slots
             hold a d.
         outer: The same for c -> a.
-        y_out: Circular harmonics of the angle c, a, b.
+        y_out: Makes the circular harmonics of the angle c, a, b.
         is_open: Which quadruplet edges belong to a system without periodic images.
         excluded: Flat (quadruplet edge, slot of c, slot of d) of terms with d == c.
         row: First flat slot of atom a of each quadruplet edge.
@@ -79,6 +80,8 @@ def floored_terms(
     bound = _FLOOR_MATTERS**0.5  # one of the two sines must be below it
     near_c = (is_outgoing & (size_c < bound)).nonzero()
     near_d = (is_incoming & (size_d < bound)).nonzero()
+    if not len(near_c) and not len(near_d):
+        return None
     width = size_d.shape[1]
     slots = torch.arange(width, device=size_d.device)
     quad = torch.cat([near_c[:, 0], near_d[:, 0]]).repeat_interleave(width)
@@ -100,12 +103,13 @@ def floored_terms(
     x = torch.where(flat_c | flat_d, x - x.detach(), x)
     published = x / torch.sqrt(x * x + _SINE_FLOOR**2)
     exact = unit_c[0] * unit_d[0] + unit_c[1] * unit_d[1]  # 0 for collinear atoms
-    n = y_out.shape[-1]
+    y = y_out()
+    n = y.shape[-1]
     difference = _chebyshev(published, n) - _chebyshev(exact, n)
     return FlooredTerms(
         incoming=torch.stack([quad, d]),
         to=row[quad] + c,
-        weight=(difference[:, :, None] * y_out[quad, c][:, None]).flatten(1),
+        weight=(difference[:, :, None] * y[quad, c][:, None]).flatten(1),
     )
 
 

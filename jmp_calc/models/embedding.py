@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from jmp_calc.graph.batch import AtomGraph, EdgeSet
-from jmp_calc.graph.geometry import edge_vectors
+from jmp_calc.graph.batch import AtomGraph
 from jmp_calc.models.angles import (
     QuadrupletWeights,
-    Slots,
     TripletWeights,
     quadruplet_weights,
     triplet_weights,
@@ -21,10 +20,12 @@ from jmp_calc.models.basis import (
     FactorisedProjection,
     RadialBasis,
     ToCosines,
-    envelope,
 )
 from jmp_calc.models.config import ModelConfig
+from jmp_calc.models.harmonics import outer_table
 from jmp_calc.models.layers import Dense, in_full_precision, scaled_silu
+from jmp_calc.models.layout import JoinedEdges, Layout, Slots
+from jmp_calc.models.tables import SharedTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +35,8 @@ class Shared:
     graph: AtomGraph
     edge_unit: Float[Tensor, "edges 3"]
     """Unit vectors of the main edges, source to target."""
-    edge_envelope: Float[Tensor, " edges"]
-    """Envelope of the main edges."""
+    edge_scaled: Float[Tensor, " edges"]
+    """Distances of the main edges / cutoff."""
     triplets: TripletWeights
     quadruplets: QuadrupletWeights
     radial_main: Float[Tensor, "edges radial"]
@@ -49,12 +50,12 @@ class Shared:
     radial_atom_to_atom: Float[Tensor, "aa_edges rbf"]
     pair_slots: Slots
     """Layout of the atom_atom edges."""
-    factors_triplet: Float[Tensor, "edges cbf angular"]
-    factors_atom_to_edge: Float[Tensor, "edges cbf angular"]
-    factors_edge_to_atom: Float[Tensor, "atoms cbf ae_angular"]
+    factors_triplet: Float[Tensor, "edges cbf angular"] | SharedTable
+    factors_atom_to_edge: Float[Tensor, "edges cbf angular"] | SharedTable
+    factors_edge_to_atom: Float[Tensor, "atoms cbf ae_angular"] | SharedTable
     """Already laid out per atom: columns (atom_edge slot, l)."""
     circular_quadruplet: Float[Tensor, "quad_edges width cbf"]
-    factors_quadruplet: Float[Tensor, "edges sbf harmonics_angular"]
+    factors_quadruplet: Float[Tensor, "edges sbf harmonics_angular"] | SharedTable
     """Columns (j, l): cosine index of the dihedral, Legendre index of the angle."""
 
 
@@ -105,56 +106,77 @@ class Bases(torch.nn.Module):
     def _evaluate(self, graph: AtomGraph) -> Shared:
         config, dtype = self.config, self.radial.offset.dtype
         n_angular = config.num_spherical
-        unit: dict[str, Tensor] = {}
-        scaled: dict[str, Tensor] = {}
-        for name in ("main", "atom_edge", "quadruplet", "atom_atom"):
-            unit[name], scaled[name] = _unit_and_scaled(
-                graph, getattr(graph, name), dtype
-            )
+        layout, edges = Layout.of(graph, dtype), JoinedEdges.of(graph)
+        units, scaled = unit_and_scaled(edges.vectors(graph), edges.cutoff, dtype)
+        # the same edges with the same cutoff are there once
+        unit, radial = (
+            dict(zip(edges.parts, torch.split(x, [*edges.parts.values()]), strict=True))
+            for x in (units, self.radial(scaled))
+        )
+        main = radial["main"]
         triplets = triplet_weights(
-            graph,
+            layout,
             main=unit["main"],
-            atom_edge=unit["atom_edge"],
+            atom_edge=unit.get("atom_edge", unit["main"]),
             n_spherical=n_angular,
             rules=config.rules,
         )
         quads = quadruplet_weights(
             graph,
+            layout,
             main=unit["main"],
             quadruplet=unit["quadruplet"],
             n_spherical=n_angular,
             rules=config.rules,
+            outer=self.outer,
         )
-        main = self.radial(scaled["main"])
-        # the same edges with the same cutoff have the same basis
-        is_same = triplets.atom_edge is triplets.main and torch.equal(
-            graph.atom_edge.envelope_cutoff, graph.main.envelope_cutoff
-        )
-        atom_edge = main if is_same else self.radial(scaled["atom_edge"])
-        quad = self.radial(scaled["quadruplet"])
-        edge_to_atom = triplets.atom_edge.pad(self.mlp_cbf_eaint(atom_edge))
+        of_edges, edge_to_atom = self.project(main, radial.get("atom_edge", main))
+        edge_to_atom = triplets.atom_edge.pad(edge_to_atom)
         return Shared(
             graph=graph,
             edge_unit=unit["main"],
-            edge_envelope=envelope(scaled["main"]),
+            edge_scaled=scaled[: main.shape[0]],
             triplets=triplets,
             quadruplets=quads,
             radial_main=main,
-            radial_quadruplet=self.mlp_rbf_qint(main),
-            radial_triplet=self.mlp_rbf_tint(main),
-            radial_atom_to_edge=self.mlp_rbf_aeint(atom_edge),
-            radial_edge_to_atom=self.mlp_rbf_eaint(main),
-            radial_atom_update=self.mlp_rbf_h(main),
-            radial_output=self.mlp_rbf_out(main),
-            radial_atom_to_atom=self.mlp_rbf_aint(self.radial(scaled["atom_atom"])),
-            pair_slots=Slots.of(graph.atom_atom, graph.n_atoms),
-            factors_triplet=self.mlp_cbf_tint(main),
-            factors_atom_to_edge=self.mlp_cbf_aeint(main),
+            radial_atom_to_atom=self.mlp_rbf_aint(radial["atom_atom"]),
+            pair_slots=layout.atom_atom,
             factors_edge_to_atom=edge_to_atom.transpose(1, 2).flatten(2),
             circular_quadruplet=quads.incoming_cosine
-            @ self.mlp_cbf_qint(quad).transpose(1, 2),
-            factors_quadruplet=self.to_cosines(self.mlp_sbf_qint(main)),
+            @ self.mlp_cbf_qint(radial["quadruplet"]).transpose(1, 2),
+            **of_edges,
         )
+
+    def outer(self, y: Tensor, f: Tensor) -> Tensor | SharedTable:
+        """Make the table of outgoing angles; see ``outer_table``."""
+        return outer_table(y, f)
+
+    def project(
+        self,
+        main: Float[Tensor, "edges radial"],
+        atom_edge: Float[Tensor, "ae_edges radial"],
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "ae_edges cbf angular"]]:
+        """Project the radial basis of edges for each interaction.
+
+        Args:
+            main: Radial basis of the main edges.
+            atom_edge: Radial basis of the atom_edge edges.
+
+        Returns:
+            By field of :class:`Shared` what belongs to edges, and the factors of the
+            edge-to-atom interaction.
+        """
+        return {
+            "radial_quadruplet": self.mlp_rbf_qint(main),
+            "radial_triplet": self.mlp_rbf_tint(main),
+            "radial_edge_to_atom": self.mlp_rbf_eaint(main),
+            "radial_atom_update": self.mlp_rbf_h(main),
+            "radial_output": self.mlp_rbf_out(main),
+            "factors_triplet": self.mlp_cbf_tint(main),
+            "factors_atom_to_edge": self.mlp_cbf_aeint(main),
+            "factors_quadruplet": self.to_cosines(self.mlp_sbf_qint(main)),
+            "radial_atom_to_edge": self.mlp_rbf_aeint(atom_edge),
+        }, self.mlp_cbf_eaint(atom_edge)
 
 
 class EdgeEmbedding(Dense):
@@ -180,11 +202,36 @@ class EdgeEmbedding(Dense):
         return scaled_silu(y + linear(atom, weight[:, n : 2 * n])[target])
 
 
-def _unit_and_scaled(
-    graph: AtomGraph, edges: EdgeSet, dtype: torch.dtype
+def unit_and_scaled(
+    vector: Float[Tensor, "edges 3"],
+    cutoff: Float[Tensor, " edges"],
+    dtype: torch.dtype,
 ) -> tuple[Float[Tensor, "edges 3"], Float[Tensor, " edges"]]:
-    """Unit vector and distance / envelope cutoff, cast only at the end."""
-    vector = edge_vectors(graph, edges)
-    distance = torch.linalg.vector_norm(vector, dim=-1)
-    cutoff = edges.envelope_cutoff[graph.system_index[edges.target]]
-    return (vector / distance[:, None]).to(dtype), (distance / cutoff).to(dtype)
+    """Return unit vectors and distances / cutoff, cast only at the end.
+
+    Args:
+        vector: Of edges, angstrom, float64.
+        cutoff: Of edges, angstrom.
+        dtype: Of the result.
+    """
+    unit, scaled = _UnitAndScaled.apply(vector, cutoff, dtype)  # type: ignore[no-untyped-call]  # torch
+    return unit, scaled
+
+
+class _UnitAndScaled(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, vector: Tensor, cutoff: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(vector, cutoff)
+        distance = torch.linalg.vector_norm(vector, dim=-1)
+        return (vector / distance[:, None]).to(dtype), (distance / cutoff).to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, unit: Tensor, scaled: Tensor) -> tuple[Tensor, None, None]:
+        vector, cutoff = ctx.saved_tensors
+        distance = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+        axis, unit = vector / distance, unit.to(vector.dtype)
+        along = (axis * unit).sum(dim=-1, keepdim=True)
+        slope = (scaled.to(vector.dtype) / cutoff)[:, None]
+        return (unit - axis * along) / distance + axis * slope, None, None

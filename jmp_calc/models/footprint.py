@@ -15,8 +15,8 @@ import torch
 from jmp_calc.graph.batch import GRAPHS, AtomGraph, EdgeSet
 from jmp_calc.models.config import ModelConfig
 
-ROWS_PER_BLOCK = 40
-"""What a block and its output keep, in rows of edge features: 38 to 45 for molecules
+ROWS_PER_BLOCK = 33
+"""What a block and its output keep, in rows of edge features: 29 to 39 for molecules
 and crystals and networks of all sizes."""
 
 _ROWS_OF_BOTH_ENDS = 6
@@ -51,7 +51,7 @@ class Footprint:
         # sine and cosine of the dihedral, by its index and that of the angle
         slots = _widest(graph.main) * _widest(graph.quadruplet)
         table = graph.n_atoms * slots * 2 * n_angular**2
-        shared = graph.main.n_edges * config.emb_size_sbf * n_angular**2 + 2.5 * table
+        shared = graph.main.n_edges * config.emb_size_sbf * n_angular**2 + 2.0 * table
         bases = radial + 1.5 * table
         blocks = (ROWS_PER_BLOCK * n_blocks + _ROWS_OF_BOTH_ENDS) * row
         # the inputs of every block, and derivatives, beside one block

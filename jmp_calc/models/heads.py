@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jmp_calc.graph.batch import AtomGraph
+from jmp_calc.models.basis import envelope
 from jmp_calc.models.config import HeadKind, HeadSpec, ModelConfig, TargetSpec
 from jmp_calc.models.embedding import Shared
 from jmp_calc.models.layers import head_mlp, sum_by_target
@@ -49,7 +50,7 @@ class EnergyForceHead(torch.nn.Module):
         """
         size: Tensor = self.forces(edge)
         if self.is_smooth:
-            size = size * shared.edge_envelope[:, None]
+            size = size * envelope(shared.edge_scaled)[:, None]
         graph = shared.graph
         return sum_by_target(size * shared.edge_unit, graph.main.target, graph.n_atoms)
 

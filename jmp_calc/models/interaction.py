@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
-from jmp_calc.models.angles import QuadrupletWeights, Slots
+from jmp_calc.models.angles import QuadrupletWeights, right_angle_cosines
 from jmp_calc.models.config import ModelConfig
 from jmp_calc.models.embedding import EdgeEmbedding, Shared
 from jmp_calc.models.layers import (
@@ -21,6 +21,8 @@ from jmp_calc.models.layers import (
     scaled_silu,
     sum_by_target,
 )
+from jmp_calc.models.layout import Slots
+from jmp_calc.models.tables import SharedTable
 from jmp_calc.models.twice import is_lean, recomputed
 
 _INV_SQRT_3 = 1 / math.sqrt(3)
@@ -53,8 +55,8 @@ class TripletInteraction(torch.nn.Module):
         self,
         message: Float[Tensor, "in_edges down"],
         slots: tuple[Slots, Slots],
-        weights: Float[Tensor, "atoms out_angular in"],
-        factors: Float[Tensor, "edges cbf angular"],
+        weights: Float[Tensor, "atoms out_angular in"] | SharedTable,
+        factors: Float[Tensor, "edges cbf angular"] | SharedTable,
         shared: Shared,
     ) -> Float[Tensor, "edges edge_dim"]:
         """Sum the messages of all incoming edges over the angle to each main edge.
@@ -164,25 +166,26 @@ class QuadrupletInteraction(torch.nn.Module):
     ) -> Float[Tensor, "edges edge_dim"]:
         """Return the update of the edge features."""
         quads = shared.quadruplets
+        layout = quads.layout
         x = _message(self, edge, shared.radial_quadruplet, shared)
-        x = quads.main.pad(x)[quads.source]  # (quad_edges, width, channels)
+        x = layout.main.pad(x)[quads.source]  # (quad_edges, width, channels)
         gathered = x
         x = self.scale_circular(
             x * self.circular(shared.circular_quadruplet),
-            lambda: gathered[quads.is_incoming],
-            rows=quads.is_incoming,
+            lambda: gathered[layout.is_incoming],
+            rows=layout.is_incoming,
         )
-        summed = quads.main.unpad(sum_quadruplets(x, quads))
+        summed = layout.main.unpad(sum_quadruplets(x, quads))
         y = self.scale_sum(
             self.bilinear((shared.factors_quadruplet @ summed).flatten(1)),
-            lambda: x[quads.is_incoming],
+            lambda: x[layout.is_incoming],
         )
         return _symmetric(self, y, shared)
 
 
 def sum_triplets(
     x: Float[Tensor, "atoms in dim"],
-    weights: Float[Tensor, "atoms out_angular in"],
+    weights: Float[Tensor, "atoms out_angular in"] | SharedTable,
     outgoing: Slots,
 ) -> Float[Tensor, "edges angular dim"]:
     """Sum over the incoming edges of each atom for every edge that ends there.
@@ -211,27 +214,39 @@ def sum_quadruplets(
     Source:
         Factorised contractions (addition theorem for cosines), exact.
     """
-    n = quads.incoming_cosine.shape[-1]
-    channels, n_atoms = x.shape[-1], quads.main.n_atoms
-    width, q_width = quads.main.width, quads.quadruplet.width
+    layout, n = quads.layout, quads.incoming_cosine.shape[-1]
+    channels, n_atoms = x.shape[-1], layout.main.n_atoms
+    width = layout.main.width
     n_parts = quads.incoming.shape[1] // n
     moments = (quads.incoming @ x).view(x.shape[0], n, n_parts, channels)
     # (quad_edges, ...) -> (atoms, harmonics, parts * quad_width, dim)
-    moments = quads.quadruplet.pad(moments).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    moments = layout.quadruplet.pad(moments).permute(0, 2, 3, 1, 4).flatten(2, 3)
     total = quads.outgoing @ moments  # (atoms, harmonics, width * angular, dim)
     total = total.view(n_atoms, n, width, n, channels).transpose(1, 2)
+    total = _minus_closed_terms(x, quads) + total
     total = total.reshape(n_atoms, width, n * n, channels)
-    closed = x.new_zeros((n_atoms * width * q_width, channels)).index_copy(
-        0, quads.closure_to, x[quads.closure_from[0], quads.closure_from[1]]
-    )
-    excluded = quads.closure @ closed.view(n_atoms * width, q_width, channels)
-    total = total - excluded.view_as(total)
     if quads.floored is not None:
         quad, slot = quads.floored.incoming
         term = quads.floored.weight[:, :, None] * x[quad, slot][:, None]
         term = term.to(total.dtype)  # under autocast the sums have 16 bits
         total = total.flatten(0, 1).index_add(0, quads.floored.to, term)
         total = total.view(n_atoms, width, n * n, channels)
+    return total
+
+
+def _minus_closed_terms(
+    x: Float[Tensor, "quad_edges width dim"], quads: QuadrupletWeights
+) -> Float[Tensor, "atoms width harmonics angular dim"]:
+    """Minus the terms with d == c of the full sum; one j where all are the same."""
+    layout, n = quads.layout, quads.incoming_cosine.shape[-1]
+    n_atoms, width, _ = layout.minus_closed.shape
+    channels = x.shape[-1]
+    closed = layout.to_closure(x).flatten(0, 1)
+    total = (quads.closure @ closed).view(n_atoms, width, -1, n, channels)
+    if quads.flat_closure is not None:
+        flat = (quads.flat_closure @ closed).view(n_atoms, width, 1, n, channels)
+        j_is_missing = 1 - right_angle_cosines(n).to(flat)
+        total = total - j_is_missing[:, None, None] * flat
     return total
 
 
@@ -391,8 +406,9 @@ def _message(
     return _light(shared, gate, hidden, radial, *weights)
 
 
-def _triplet_inputs(x: Tensor, weights: Tensor, out_width: int) -> Tensor:
+def _triplet_inputs(x: Tensor, weights: Tensor | SharedTable, out_width: int) -> Tensor:
     """Rows that enter a triplet sum, one per triplet (for fitting scale factors)."""
+    assert isinstance(weights, Tensor)  # nothing is fitted at inference
     # The l = 0 harmonic is a non-zero constant for real pairs, zero for all others.
     n_angular = weights.shape[1] // out_width
     is_pair = weights[:, ::n_angular] != 0

@@ -257,9 +257,10 @@ class FrozenBlock(Weights):
 
     def _quadruplets(self, message: Tensor, shared: Shared) -> Tensor:
         quads = shared.quadruplets
-        x = quads.main.pad(message).index_select(0, quads.source)
+        slots = quads.layout.main
+        x = slots.pad(message).index_select(0, quads.source)
         x = x * torch.matmul(shared.circular_quadruplet, self.quad_circular)
-        summed = quads.main.unpad(sum_quadruplets(x, quads))
+        summed = slots.unpad(sum_quadruplets(x, quads))
         return torch.mm(
             (shared.factors_quadruplet @ summed).flatten(1), self.quad_bilinear
         )

@@ -7,19 +7,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jmp_calc.models.backbone import OutputBlock
-from jmp_calc.models.basis import FactorisedProjection, ToCosines
 from jmp_calc.models.embedding import Shared
+from jmp_calc.models.frozen.bases import FrozenBases
 from jmp_calc.models.frozen.block import (
     FrozenAtomUpdate,
     FrozenBlock,
     FrozenResiduals,
-    Weights,
     factor_of,
     transposed,
 )
 from jmp_calc.models.interaction import InteractionBlock
 from jmp_calc.models.jmp import JMPModel
-from jmp_calc.models.layers import INV_SQRT_2, in_full_precision
+from jmp_calc.models.layers import INV_SQRT_2
 
 
 @torch.no_grad()
@@ -40,34 +39,9 @@ def freeze_(model: JMPModel) -> JMPModel:
     for k, output in enumerate(backbone.outputs):
         if isinstance(output, OutputBlock):
             backbone.outputs[k] = FrozenOutput(output)
-    bases = backbone.bases
-    layer, then = bases.mlp_sbf_qint, bases.to_cosines
-    if isinstance(layer, FactorisedProjection) and isinstance(then, ToCosines):
-        bases.mlp_sbf_qint = FrozenProjection(layer, then)
-        bases.to_cosines = torch.nn.Identity()
+    if not isinstance(backbone.bases, FrozenBases):
+        backbone.bases = FrozenBases(backbone.bases)
     return model
-
-
-class FrozenProjection(Weights):
-    """A projection of the radial basis, and the map after it, as one matrix product."""
-
-    weight: Tensor
-
-    def __init__(self, layer: FactorisedProjection, then: ToCosines) -> None:
-        super().__init__()
-        n_radial, _, self.n_embedding = layer.weight.shape
-        # both are linear: what they make of each radial function alone
-        one = torch.eye(n_radial, dtype=layer.weight.dtype, device=layer.weight.device)
-        with in_full_precision(one):  # autocast of the caller
-            both = then(layer(one))
-        self.n_columns = both.shape[2]
-        self.keep("weight", both.flatten(1))
-
-    def forward(
-        self, radial: Float[Tensor, "edges radial"]
-    ) -> Float[Tensor, "edges embedding harmonics_angular"]:
-        """Return the factors that meet the angular basis inside an interaction."""
-        return torch.mm(radial, self.weight).view(-1, self.n_embedding, self.n_columns)
 
 
 class FrozenOutput(FrozenAtomUpdate):

@@ -18,9 +18,10 @@ from jmp_calc.graph.batch import AtomGraph
 from jmp_calc.graph.build import build_graph
 from jmp_calc.graph.geometry import edge_vectors
 from jmp_calc.models.angles import quadruplet_weights, triplet_weights
-from jmp_calc.models.basis import legendre, legendre_to_cosines
 from jmp_calc.models.config import NANO, GraphRules
+from jmp_calc.models.harmonics import legendre, legendre_to_cosines
 from jmp_calc.models.interaction import sum_quadruplets
+from jmp_calc.models.layout import Layout
 from oracle.enumerated import enumerate_lists
 
 RULES = GraphRules(cutoff=3.2, atom_edge_cutoff=3.0, quadruplet_cutoff=2.8)
@@ -75,11 +76,16 @@ def factorised(graph: AtomGraph, x: Tensor, rules: Any) -> Tensor:
     """Sum over b, d for each c -> a: (edges, l, m, channels)."""
     v = unit_vectors(graph)
     weights = quadruplet_weights(
-        graph, main=v.main, quadruplet=v.quadruplet, n_spherical=N, rules=rules
+        graph,
+        Layout.of(graph, torch.float64),
+        main=v.main,
+        quadruplet=v.quadruplet,
+        n_spherical=N,
+        rules=rules,
     )
-    per_edge = weights.main.pad(x)[weights.source]
+    per_edge = weights.layout.main.pad(x)[weights.source]
     total = sum_quadruplets(per_edge, weights)
-    total = weights.main.unpad(total).view(-1, N, N, CHANNELS)
+    total = weights.layout.main.unpad(total).view(-1, N, N, CHANNELS)
     series = torch.from_numpy(legendre_to_cosines(N))
     return torch.einsum("mj,ejlc->elmc", series, total)
 
@@ -154,7 +160,11 @@ def test_triplet_weights_equal_the_enumerated_harmonics(name: str) -> None:
     graph = build_graph(systems()[name], RULES)
     v, lists = unit_vectors(graph), enumerate_lists(graph)
     weights = triplet_weights(
-        graph, main=v.main, atom_edge=v.atom_edge, n_spherical=N, rules="smooth"
+        Layout.of(graph, torch.float64),
+        main=v.main,
+        atom_edge=v.atom_edge,
+        n_spherical=N,
+        rules="smooth",
     )
     for items, table, rows, columns, out, inner in (
         (lists.e2e, weights.edge_to_edge, weights.main, weights.main, v.main, v.main),

@@ -11,9 +11,8 @@ from jmp_calc.models.basis import (
     FactorisedProjection,
     RadialBasis,
     envelope,
-    legendre,
-    legendre_to_cosines,
 )
+from jmp_calc.models.harmonics import legendre, legendre_to_cosines
 
 
 def test_the_envelope_and_two_derivatives_vanish_at_the_end() -> None:
