@@ -18,6 +18,7 @@ from ase.calculators.calculator import (
 from jaxtyping import Float, Int
 
 from jmp_calc.calculator.approximate import approximation_note, checked_approximation
+from jmp_calc.calculator.batches import split_into_batches
 from jmp_calc.calculator.changes import changes_between
 from jmp_calc.calculator.decision import Decision, decide
 from jmp_calc.calculator.engine import Engine
@@ -30,7 +31,6 @@ from jmp_calc.calculator.evaluation import (
     checked_settings,
     describe_atoms,
     numbered,
-    split_into_batches,
     task_of,
 )
 from jmp_calc.calculator.head_choice import (
@@ -86,6 +86,10 @@ class JMPCalculator(Calculator):
         approximate: Products of matrices with fewer digits: "tf32" (10 bits; CUDA
             only, no effect elsewhere; not measured) or "bf16" (7 bits, see
             :func:`jmp_calc.calculator.approximate.arithmetic`); None: exact.
+        recompute: Whether gradients always compute each block of the network again,
+            for structures that do not fit otherwise: the same results to the last bit,
+            in a third of the memory and half as much time again. By default that is
+            done where the memory that is free would not suffice.
         offline: Whether to fail rather than to download weights.
 
     Raises:
@@ -110,6 +114,7 @@ class JMPCalculator(Calculator):
         dtype: str = "float32",
         compile: bool = False,
         approximate: str | None = None,
+        recompute: bool = False,
         offline: bool = False,
     ) -> None:
         force_choice = checked_settings(forces, tags, dtype)
@@ -124,7 +129,9 @@ class JMPCalculator(Calculator):
         if head is not None:
             force_kind(loaded.heads[head], force_choice)
         loaded = loaded.to(device=target, dtype=DTYPES[dtype])
-        self.engine = Engine(loaded, compile=compile, approximate=approximate)
+        self.engine = Engine(
+            loaded, compile=compile, approximate=approximate, recompute=recompute
+        )
         self.model = self.engine.model
         self.parameters = {
             "model": given,
@@ -135,6 +142,7 @@ class JMPCalculator(Calculator):
             "dtype": dtype,
             "compile": compile,
             "approximate": approximate,
+            "recompute": recompute,
         }
         self._decision: Decision | None = None
         self._decisions: Memory[Decision] = Memory()
@@ -317,7 +325,7 @@ class JMPCalculator(Calculator):
             (number, self._numbered_task(number, atoms, properties, results))
             for number, atoms in enumerate(list_of_atoms)
         )
-        for batch in split_into_batches(tasks):
+        for batch in split_into_batches(self.model, tasks):
             found = self.engine.predict([task for _, task in batch])
             for (number, _), result in zip(batch, found, strict=True):
                 results[number] |= {name: result[name] for name in properties}

@@ -29,6 +29,7 @@ class Engine:
             :class:`jmp_calc.calculator.compiled.CompiledNetwork`.
         approximate: "tf32", "bf16" or None, see
             :func:`jmp_calc.calculator.approximate.arithmetic`.
+        recompute: Whether blocks are always computed again for the derivative.
 
     Raises:
         ArgumentError: If it is to be compiled in "bf16", or the network is in its form
@@ -36,7 +37,12 @@ class Engine:
     """
 
     def __init__(
-        self, model: JMPModel, *, compile: bool = False, approximate: str | None = None
+        self,
+        model: JMPModel,
+        *,
+        compile: bool = False,
+        approximate: str | None = None,
+        recompute: bool = False,
     ) -> None:
         if compile and approximate == "bf16":
             raise ArgumentError(
@@ -45,7 +51,7 @@ class Engine:
             )
         if compile or approximate == "bf16":
             _check_trained(model)
-        self._approximate = approximate
+        self._approximate, self._recompute = approximate, recompute
         self.trained = copy.deepcopy(model) if compile else model
         """The network as it was trained, where that is needed; else as ``model``."""
         self.model = model if approximate == "bf16" else freeze_(model)
@@ -82,6 +88,7 @@ class Engine:
                 tasks,
                 to_device=self._topology.move if is_moving else None,
                 approximate=self._approximate,
+                recompute=self._recompute,
             )
 
         if self._compiled is None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,27 +16,21 @@ from jaxtyping import Float, Int
 
 from jmp_calc.calculator.approximate import arithmetic
 from jmp_calc.calculator.head_choice import HeadChoice
+from jmp_calc.calculator.room import must_recompute, with_memory
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
 from jmp_calc.graph.batch import AtomGraph, collate
 from jmp_calc.graph.build import build_graph
 from jmp_calc.graph.motion import GraphInMotion
 from jmp_calc.models.config import ForceKind, HeadSpec
 from jmp_calc.models.jmp import JMPModel
+from jmp_calc.models.layers import in_full_precision
 from jmp_calc.models.physical import targets_to_physical, to_physical
-
-MAX_BATCH_ATOMS = 2000
-"""Atoms of a batch, unless one system alone has more."""
-
-MAX_BATCH_EDGES = 60_000
-"""Edges of all four graphs of a batch, unless one system alone has more."""
 
 PROPERTIES = ("energy", "free_energy", "energies", "forces", "stress")
 """What can be computed, by ASE's names."""
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 """Precisions of the network by name."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,20 +45,6 @@ class Task:
     """Force kind, or None for no forces."""
     has_stress: bool = False
     """Whether the stress is wanted."""
-
-    @property
-    def n_edges(self) -> int:
-        """Edges of all four graphs."""
-        graph = self.graph
-        return sum(
-            edges.n_edges
-            for edges in (
-                graph.main,
-                graph.atom_edge,
-                graph.quadruplet,
-                graph.atom_atom,
-            )
-        )
 
 
 def task_of(
@@ -196,6 +175,7 @@ def predict(
     *,
     to_device: Callable[[AtomGraph], AtomGraph] | None = None,
     approximate: str | None = None,
+    recompute: bool = False,
 ) -> list[dict[str, Any]]:
     """Return energy, energies and, where asked for, forces and stress of each system.
 
@@ -204,6 +184,8 @@ def predict(
         tasks: Systems; all want the same force kind, and stress or not.
         to_device: Moves a graph to that device; None: all of it.
         approximate: Arithmetic with fewer digits; see ``approximate.arithmetic``.
+        recompute: Whether derivatives compute blocks of the network again in any case,
+            and not only where memory would not suffice.
 
     Returns:
         One dictionary per system with ``energy`` (eV), ``free_energy`` (the same),
@@ -212,23 +194,26 @@ def predict(
         Arrays are new, float64 and C-contiguous.
 
     Raises:
-        UnsupportedSystemError: If memory runs out.
+        UnsupportedSystemError: If memory runs out, or is known to be too little.
     """
     first = tasks[0]
     specs = [task.spec for task in tasks]
+    joined = collate([task.graph for task in tasks])
+    has_gradient = first.forces == "gradient" or first.has_stress
+    again = has_gradient and must_recompute(model, joined, always=recompute)
 
     def work() -> list[dict[str, Any]]:
-        graph = collate([task.graph for task in tasks])
         if to_device is None:
-            graph = graph.to(next(model.parameters()).device)
+            graph = joined.to(next(model.parameters()).device)
         else:
-            graph = to_device(graph)
-        with torch.no_grad():
+            graph = to_device(joined)
+        with torch.no_grad(), arithmetic(next(model.parameters()), approximate):
             net = model(
                 graph,
                 [spec.name for spec in specs],
                 forces=first.forces,
                 stress=first.has_stress,
+                recompute=again,
             )
             result = to_physical(net, graph, specs, forces=first.forces)
         counts = [task.graph.n_atoms for task in tasks]
@@ -251,9 +236,7 @@ def predict(
             results.append(found)
         return results
 
-    n_atoms = sum(task.graph.n_atoms for task in tasks)
-    n_edges = sum(task.n_edges for task in tasks)
-    return _with_memory(work, model, n_atoms, n_edges, approximate)
+    return with_memory(work, model, joined, may_recompute=has_gradient and not again)
 
 
 def predict_properties(
@@ -272,10 +255,11 @@ def predict_properties(
     Raises:
         UnsupportedSystemError: If memory runs out.
     """
+    joined = collate(graphs)
 
     def work() -> list[dict[str, Float[np.ndarray, " outputs"]]]:
-        graph = collate(graphs).to(next(model.parameters()).device)
-        with torch.no_grad():
+        graph = joined.to(next(model.parameters()).device)
+        with torch.no_grad(), in_full_precision(next(model.parameters())):
             outputs = model.predict_all_targets(graph, heads)
             found = {
                 name: as_array(
@@ -288,8 +272,7 @@ def predict_properties(
             for k in range(len(graphs))
         ]
 
-    n_atoms = sum(graph.n_atoms for graph in graphs)
-    return _with_memory(work, model, n_atoms, sum(g.main.n_edges for g in graphs))
+    return with_memory(work, model, joined, may_recompute=False)
 
 
 def describe_atoms(model: JMPModel, graph: AtomGraph) -> Float[np.ndarray, "atoms dim"]:
@@ -304,39 +287,12 @@ def describe_atoms(model: JMPModel, graph: AtomGraph) -> Float[np.ndarray, "atom
     """
 
     def work() -> Float[np.ndarray, "atoms dim"]:
-        with torch.no_grad():
+        with torch.no_grad(), in_full_precision(next(model.parameters())):
             return as_array(
                 model.descriptors(graph.to(next(model.parameters()).device))
             )
 
-    return _with_memory(work, model, graph.n_atoms, graph.main.n_edges)
-
-
-def split_into_batches(
-    tasks: Iterable[tuple[int, Task]],
-) -> Iterator[list[tuple[int, Task]]]:
-    """Group numbered tasks of one kind into batches of limited size, in order.
-
-    Systems of another kind (force kind, stress or not) wait in a batch of their own.
-
-    Args:
-        tasks: Tasks with their number.
-    """
-    waiting: dict[tuple[ForceKind | None, bool], list[tuple[int, Task]]] = {}
-    sizes: dict[tuple[ForceKind | None, bool], tuple[int, int]] = {}
-    for number, task in tasks:
-        kind = (task.forces, task.has_stress)
-        n_atoms, n_edges = task.graph.n_atoms, task.n_edges
-        atoms_before, edges_before = sizes.get(kind, (0, 0))
-        if atoms_before and (
-            atoms_before + n_atoms > MAX_BATCH_ATOMS
-            or edges_before + n_edges > MAX_BATCH_EDGES
-        ):
-            yield waiting.pop(kind)
-            atoms_before, edges_before = 0, 0
-        waiting.setdefault(kind, []).append((number, task))
-        sizes[kind] = (atoms_before + n_atoms, edges_before + n_edges)
-    yield from waiting.values()
+    return with_memory(work, model, graph, may_recompute=False)
 
 
 @contextlib.contextmanager
@@ -360,38 +316,3 @@ def as_array(values: torch.Tensor) -> Float[np.ndarray, "..."]:
         values: Any tensor.
     """
     return np.array(values.numpy(force=True), dtype=np.float64, order="C", copy=True)
-
-
-def _with_memory(
-    work: Callable[[], T],
-    model: JMPModel,
-    n_atoms: int,
-    n_edges: int,
-    approximate: str | None = None,
-) -> T:
-    """Do the work in the network's precision; make a lack of memory a clear error."""
-    try:
-        with arithmetic(next(model.parameters()), approximate):
-            return work()
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        device = next(model.parameters()).device
-        reason = str(error).split("\n", maxsplit=1)[0]
-    # outside of the handler, so that the traceback no longer holds the tensors
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    raise UnsupportedSystemError(
-        f"{device} ran out of memory on {n_atoms} atoms with {n_edges} edges "
-        f"({reason}); use a smaller structure, dtype='float32', a smaller model, or a "
-        "device with more memory"
-    )
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return (
-        isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
-        or "can't allocate memory" in str(error)
-        or "out of memory" in str(error)
-    )

@@ -12,6 +12,7 @@ import torch
 from ase import Atoms
 from jaxtyping import Float, Int
 
+from jmp_calc.calculator.batches import split_into_batches
 from jmp_calc.calculator.decision import decide
 from jmp_calc.calculator.domains import classify, find_bonds
 from jmp_calc.calculator.evaluation import (
@@ -21,7 +22,6 @@ from jmp_calc.calculator.evaluation import (
     checked_settings,
     predict,
     predict_properties,
-    split_into_batches,
 )
 from jmp_calc.calculator.head_choice import (
     HeadChoice,
@@ -82,6 +82,8 @@ class Predictor:
             are none, the energy head that covers each structure.
         device: "cpu", "cuda" or "cuda:1".
         dtype: Precision of the network, "float32" or "float64".
+        recompute: Whether gradients always compute blocks of the network again, as for
+            :class:`JMPCalculator`.
         offline: Whether to fail rather than to download weights.
 
     Raises:
@@ -103,6 +105,7 @@ class Predictor:
         heads: str | Sequence[str] | None = None,
         device: str = "cpu",
         dtype: str = "float32",
+        recompute: bool = False,
         offline: bool = False,
     ) -> None:
         checked_settings(None, "auto", dtype)
@@ -114,6 +117,7 @@ class Predictor:
         chosen = _chosen(loaded, heads)
         loaded = loaded.to(device=target, dtype=DTYPES[dtype])
         self.model = freeze_(loaded)
+        self._recompute = recompute
         self.quantities = _quantities(loaded, chosen)
         """What is predicted, in the order of the results."""
         self._energy = [
@@ -218,7 +222,7 @@ class Predictor:
             return Task(graph=graph, spec=spec)
 
         tasks = ((k, _numbered(task, k, atoms)) for k, atoms in enumerate(frames))
-        for batch in split_into_batches(tasks):
+        for batch in split_into_batches(self.model, tasks):
             results = predict_properties(
                 self.model, [task.graph for _, task in batch], heads
             )
@@ -238,8 +242,10 @@ class Predictor:
             return Task(graph=graph, spec=spec, forces=decision.choice.forces)
 
         tasks = ((k, _numbered(task, k, atoms)) for k, atoms in enumerate(frames))
-        for batch in split_into_batches(tasks):
-            results = predict(self.model, [task for _, task in batch])
+        for batch in split_into_batches(self.model, tasks):
+            results = predict(
+                self.model, [task for _, task in batch], recompute=self._recompute
+            )
             for (number, _), result in zip(batch, results, strict=True):
                 values: list[Value] = [result["energy"], result["forces"]]
                 found[number] |= self._named(name, values)

@@ -13,6 +13,7 @@ import torch
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from jmp_calc.calculator.batches import split_into_batches
 from jmp_calc.calculator.decision import Decision, decide
 from jmp_calc.calculator.evaluation import (
     DTYPES,
@@ -20,7 +21,6 @@ from jmp_calc.calculator.evaluation import (
     checked_device,
     checked_settings,
     predict,
-    split_into_batches,
 )
 from jmp_calc.calculator.head_choice import check_energy_head, force_kind, model_name
 from jmp_calc.calculator.head_notes import summary
@@ -58,6 +58,8 @@ class JMPTorchSimModel(ModelInterface):  # type: ignore[misc]  # torch-sim is un
         forces: "gradient" or "direct"; None: the kind that the head was trained for.
         device: "cpu", "cuda" or "cuda:1".
         dtype: Precision of the network, "float32" or "float64".
+        recompute: Whether gradients always compute blocks of the network again, as for
+            :class:`jmp_calc.JMPCalculator`.
         offline: Whether to fail rather than to download weights.
         compute_forces: Whether states get forces.
         compute_stress: Whether states get stress (tension positive). Systems that are
@@ -78,6 +80,7 @@ class JMPTorchSimModel(ModelInterface):  # type: ignore[misc]  # torch-sim is un
         forces: str | None = None,
         device: str | torch.device = "cpu",
         dtype: str = "float32",
+        recompute: bool = False,
         offline: bool = False,
         compute_forces: bool = True,
         compute_stress: bool = True,
@@ -95,6 +98,7 @@ class JMPTorchSimModel(ModelInterface):  # type: ignore[misc]  # torch-sim is un
         loaded = loaded.to(device=target, dtype=DTYPES[dtype])
         self.network = freeze_(loaded)
         self._head, self._forces = head, force_choice
+        self._recompute = recompute
         self._device, self._dtype = target, torch.float64
         self._compute_forces, self._compute_stress = compute_forces, compute_stress
         self._decisions: list[Decision] = []
@@ -138,8 +142,10 @@ class JMPTorchSimModel(ModelInterface):  # type: ignore[misc]  # torch-sim is un
             for atoms, decision in zip(frames, self._decisions, strict=True)
         )
         results: list[dict[str, Any]] = [{} for _ in frames]
-        for batch in split_into_batches(tasks):
-            found = predict(self.network, [task for _, task in batch])
+        for batch in split_into_batches(self.network, tasks):
+            found = predict(
+                self.network, [task for _, task in batch], recompute=self._recompute
+            )
             for (number, _task), physical in zip(batch, found, strict=True):
                 results[number] |= physical
         return self._tensors(results, state.positions)

@@ -230,6 +230,7 @@ def _with_head(calculator: Any, model: ModelOptions, head: str) -> Any:
         dtype=model.dtype,
         compile=model.compile,
         approximate=model.approximate,
+        recompute=model.recompute,
     )
 
 

@@ -230,6 +230,7 @@ def build_calculator(options: ModelOptions) -> Any:
             dtype=options.dtype,
             compile=options.compile,
             approximate=options.approximate,
+            recompute=options.recompute,
             tags=options.tags,
             offline=options.offline,
         )

@@ -63,6 +63,17 @@ class Footprint:
         )
 
 
+def bytes_per_main_edge(config: ModelConfig, dtype: torch.dtype) -> int:
+    """Return what a main edge adds, most of it kept by the blocks, bytes.
+
+    Args:
+        config: The network.
+        dtype: Precision of the network.
+    """
+    rows = ROWS_PER_BLOCK * config.num_blocks + _ROWS_OF_BOTH_ENDS
+    return int(_OVERHEAD * dtype.itemsize * config.emb_size_edge * rows)
+
+
 def _widest(edges: EdgeSet) -> int:
     """Return the largest number of edges that end at one atom."""
     return int(torch.bincount(edges.target).max()) if edges.n_edges else 0

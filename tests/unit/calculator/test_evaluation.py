@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase.build import molecule
 
-from jmp_calc.calculator import JMPCalculator, evaluation
+from jmp_calc.calculator import JMPCalculator
 from jmp_calc.calculator.evaluation import checked_settings
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from toys.models import TINY, build, spec
@@ -28,7 +28,11 @@ def test_a_lack_of_memory_is_an_error_with_sizes(smooth, monkeypatch, error) -> 
         raise error
 
     monkeypatch.setattr(smooth.model, "forward", fail)
-    expected = r"cpu ran out of memory on 3 atoms with 24 edges .*9 GiB.*use a smaller"
+    expected = (
+        r"cpu ran out of memory on 3 atoms with 24 edges \(main 6, atom_edge 6, "
+        r"quadruplet 6, atom_atom 6\) \(.*9 GiB.*\); use recompute=True "
+        r"\(--recompute\), a smaller"
+    )
     with pytest.raises(UnsupportedSystemError, match=expected):
         smooth.evaluate([molecule("H2O")])
 
@@ -40,30 +44,6 @@ def test_other_runtime_errors_are_not_hidden(smooth, monkeypatch) -> None:
     monkeypatch.setattr(smooth.model, "forward", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         smooth.evaluate([molecule("H2O")])
-
-
-@pytest.mark.parametrize(
-    ("limit", "value"), [("MAX_BATCH_ATOMS", 8), ("MAX_BATCH_EDGES", 60)]
-)
-def test_batches_are_limited_and_keep_their_order(smooth, monkeypatch, limit, value):
-    sizes: list[int] = []
-    forward = smooth.model.forward
-
-    def counted(graph, *args, **kwargs):
-        sizes.append(graph.n_systems)
-        return forward(graph, *args, **kwargs)
-
-    monkeypatch.setattr(smooth.model, "forward", counted)
-    structures = [molecule(name) for name in ("H2O", "CH4", "H2O", "CH3CH2OH", "H2")]
-    expected = smooth.evaluate(structures)
-    assert sizes == [5]
-    monkeypatch.setattr(evaluation, limit, value)
-    found = smooth.evaluate(structures)
-    assert len(sizes) > 2
-    assert sum(sizes) == 10
-    for one, other in zip(found, expected, strict=True):
-        assert one["energy"] == pytest.approx(other["energy"], rel=1e-12)
-        np.testing.assert_allclose(one["forces"], other["forces"], atol=1e-10)
 
 
 def test_a_mixed_list_is_computed_with_the_forces_of_each_head() -> None:

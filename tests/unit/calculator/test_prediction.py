@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from jmp_calc import JMPCalculator, Predictor
-from jmp_calc.calculator import evaluation
+from jmp_calc.calculator import batches
 from jmp_calc.calculator.prediction import Quantity
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.graph.build import build_graph
@@ -102,7 +102,7 @@ def test_many_structures_are_computed_in_batches_of_limited_size(
     predictor, monkeypatch
 ) -> None:
     alone = [predictor.predict([atoms])[0] for atoms in FRAMES]
-    monkeypatch.setattr(evaluation, "MAX_BATCH_ATOMS", 9)
+    monkeypatch.setattr(batches, "MAX_BATCH_ATOMS", 9)
     for one, other in zip(predictor.predict(iter(FRAMES)), alone, strict=True):
         assert one["gap"] == pytest.approx(other["gap"], rel=1e-10)
         assert one["phase"] == other["phase"]

@@ -1,0 +1,72 @@
+"""Many systems in few evaluations: which of them are computed together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from jmp_calc.calculator.evaluation import Task
+from jmp_calc.models.config import ForceKind
+from jmp_calc.models.footprint import bytes_per_main_edge
+from jmp_calc.models.jmp import JMPModel
+
+MAX_BATCH_ATOMS = 2000
+"""Atoms of a batch, unless one system alone has more."""
+
+MAX_BATCH_BYTES = {"cpu": 2**28, "cuda": 2**32}
+"""Memory of a batch by kind of device, unless one system alone takes more. On CPUs it
+pays off up to about here; beyond, arrays fall out of the cache. That of CUDA is not
+measured."""
+
+_SORTED_TOGETHER = 4
+"""Batches that are filled at the same time."""
+
+Numbered = tuple[int, Task]
+
+
+def split_into_batches(
+    model: JMPModel, tasks: Iterable[Numbered]
+) -> Iterator[list[Numbered]]:
+    """Group numbered tasks into batches of one kind and of limited size.
+
+    Systems of another kind (force kind, stress or not) are in batches of their own. The
+    tables of a batch are as wide as the atom with the most neighbors needs, so systems
+    that are alike in that go together. Numbers are not in order.
+
+    Args:
+        model: The network that is to compute them.
+        tasks: Tasks with their number; any iterable.
+    """
+    kind_of_device = next(model.parameters()).device.type
+    most = MAX_BATCH_BYTES[kind_of_device] // bytes_per_main_edge(
+        model.config, model.dtype
+    )
+    waiting: dict[tuple[ForceKind | None, bool], list[Numbered]] = {}
+    n_edges: dict[tuple[ForceKind | None, bool], int] = {}
+    for number, task in tasks:
+        kind = (task.forces, task.has_stress)
+        waiting.setdefault(kind, []).append((number, task))
+        n_edges[kind] = n_edges.get(kind, 0) + task.graph.main.n_edges
+        if n_edges[kind] >= _SORTED_TOGETHER * most:
+            n_edges[kind] = 0
+            yield from _cut(waiting.pop(kind), most)
+    for left in waiting.values():
+        yield from _cut(left, most)
+
+
+def _cut(tasks: list[Numbered], most: int) -> Iterator[list[Numbered]]:
+    """Sort tasks by how many neighbors atoms have, and cut them into batches."""
+    batch: list[Numbered] = []
+    n_atoms = n_edges = 0
+    for number, task in sorted(tasks, key=_neighbors):
+        atoms, edges = task.graph.n_atoms, task.graph.main.n_edges
+        if batch and (n_atoms + atoms > MAX_BATCH_ATOMS or n_edges + edges > most):
+            yield batch
+            batch, n_atoms, n_edges = [], 0, 0
+        batch.append((number, task))
+        n_atoms, n_edges = n_atoms + atoms, n_edges + edges
+    yield batch
+
+
+def _neighbors(numbered: Numbered) -> float:
+    graph = numbered[1].graph
+    return graph.main.n_edges / graph.n_atoms

@@ -1,0 +1,184 @@
+"""Memory that is too little: known before, told after."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk, molecule
+
+from jmp_calc.calculator import JMPCalculator, Predictor, room
+from jmp_calc.calculator.room import free_memory, must_recompute
+from jmp_calc.cli.job import build_calculator
+from jmp_calc.cli.options import ModelOptions
+from jmp_calc.cli.resume import identity_of
+from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.graph.build import build_graph
+from jmp_calc.models.footprint import Footprint
+from toys.models import TINY, build, smooth_model, spec
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def deep() -> JMPCalculator:
+    """A network of several blocks."""
+    model = build(replace(TINY, num_blocks=4, emb_size_edge=64), spec("organic"))
+    return JMPCalculator(model, dtype="float64")
+
+
+@pytest.fixture
+def tight(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """No structure is too small to look for memory, of which as much is free."""
+    free = {"bytes": 10**12}
+    monkeypatch.setattr(room, "_ALWAYS_FITS", 0)
+    monkeypatch.setattr(room, "free_memory", lambda _: free["bytes"])
+    return free
+
+
+def ways_of(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return the list that gets for every call whether blocks are computed again."""
+    ways: list[bool] = []
+    forward = model.forward
+
+    def seen(*args: Any, recompute: bool = False, **kwargs: Any) -> Any:
+        ways.append(recompute)
+        return forward(*args, recompute=recompute, **kwargs)
+
+    monkeypatch.setattr(model, "forward", seen)
+    return ways
+
+
+def need(calc: JMPCalculator, atoms: Any) -> Footprint:
+    graph = build_graph(atoms, calc.model.heads["organic"].graph)
+    return Footprint.of(graph, calc.model.config, calc.model.dtype)
+
+
+def test_blocks_are_computed_again_where_memory_would_not_suffice(
+    deep, monkeypatch, tight
+) -> None:
+    atoms, ways = molecule("C6H6"), ways_of(deep.model, monkeypatch)
+    expected = deep.evaluate([atoms])[0]
+    tight["bytes"] = need(deep, atoms).keeping - 1
+    found = deep.evaluate([atoms])[0]
+    assert ways == [False, True]
+    np.testing.assert_array_equal(found["forces"], expected["forces"])
+
+
+def test_what_needs_no_derivative_is_computed_once(smooth, monkeypatch, tight) -> None:
+    ways = ways_of(smooth.model, monkeypatch)
+    tight["bytes"] = 0
+    smooth.evaluate([molecule("C6H6")], ["energy"])
+    assert ways == [False]
+
+
+def test_what_cannot_fit_is_refused_before_the_work(smooth, monkeypatch, tight) -> None:
+    ways = ways_of(smooth.model, monkeypatch)
+    tight["bytes"] = need(smooth, molecule("C6H6")).recomputing // 2
+    expected = (
+        r"forces of 12 atoms with 432 edges \(main 114, .*\) need about 0\.0 GB of "
+        r"memory, and 0\.0 GB of cpu are free; use a smaller structure"
+    )
+    with pytest.raises(UnsupportedSystemError, match=expected):
+        smooth.evaluate([molecule("C6H6")])
+    assert ways == []
+
+
+def test_memory_is_not_looked_for_where_little_is_needed(smooth, monkeypatch) -> None:
+    def fail(_: torch.device) -> int:
+        raise AssertionError
+
+    monkeypatch.setattr(room, "free_memory", fail)
+    smooth.evaluate([molecule("C6H6")])
+
+
+def test_where_free_memory_is_not_known_the_user_decides(smooth, monkeypatch) -> None:
+    monkeypatch.setattr(room, "_ALWAYS_FITS", 0)
+    monkeypatch.setattr(room, "free_memory", lambda _: None)
+    graph = build_graph(bulk("Cu", cubic=True), smooth.model.heads["crystals"].graph)
+    assert not must_recompute(smooth.model, graph)
+    assert must_recompute(smooth.model, graph, always=True)
+
+
+def test_the_user_can_have_blocks_computed_again_in_any_case(monkeypatch) -> None:
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    names = ["energy", "forces", "stress"]
+    wanted = JMPCalculator(smooth_model()).evaluate([atoms], names)[0]
+    calc = JMPCalculator(smooth_model(), recompute=True)
+    ways = ways_of(calc.model, monkeypatch)
+    found = calc.evaluate([atoms], names)[0]
+    for name in names:
+        np.testing.assert_array_equal(found[name], wanted[name])
+    predictor = Predictor(smooth_model(), recompute=True)
+    ways_of_predictor = ways_of(predictor.model, monkeypatch)
+    predictor.predict([atoms])
+    assert ways == ways_of_predictor == [True]
+
+
+def test_an_error_does_not_advise_what_is_on_already(monkeypatch) -> None:
+    calc = JMPCalculator(smooth_model(), recompute=True)
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("9 GiB")
+
+    monkeypatch.setattr(calc.model, "forward", fail)
+    with pytest.raises(UnsupportedSystemError, match=r"\(9 GiB\); use a smaller"):
+        calc.evaluate([molecule("H2O")])
+
+
+def test_recompute_is_for_models() -> None:
+    with pytest.raises(ArgumentError, match="--recompute is for models, and --calc"):
+        ModelOptions(calculator="emt", recompute=True)
+
+
+def test_the_option_reaches_the_calculator_and_is_no_other_work() -> None:
+    options = ModelOptions(recompute=True, offline=True)
+    assert build_calculator(options).parameters["recompute"] is True
+    about = {"weights_sha256": "ab"}
+    assert identity_of(options, about) == identity_of(ModelOptions(), about)
+
+
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str) -> Path:
+    """Return the folder of groups of a machine with 8 kB."""
+    proc, groups = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (groups / "jobs" / "7").mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal: 16 kB\nMemAvailable:   8 kB\n")
+    (proc / "self" / "cgroup").write_text(f"4:memory:/old\n0::{group}\n")
+    monkeypatch.setattr(room, "_PROC", proc)
+    monkeypatch.setattr(room, "_CGROUP", groups)
+    return groups
+
+
+def limited(group: Path, limit: str, used: int, cached: int) -> None:
+    (group / "memory.max").write_text(f"{limit}\n")
+    (group / "memory.current").write_text(f"{used}\n")
+    (group / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\n")
+
+
+def test_free_memory_is_what_the_system_calls_available(tmp_path, monkeypatch) -> None:
+    machine(tmp_path, monkeypatch, "/jobs/7")
+    assert free_memory(CPU) == 8192
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 16 kB\n")
+    assert free_memory(CPU) is None
+
+
+@pytest.mark.parametrize("limited_group", ["", "jobs", "jobs/7"])
+def test_a_limit_of_any_group_of_the_process_counts(
+    tmp_path, monkeypatch, limited_group
+) -> None:
+    groups = machine(tmp_path, monkeypatch, "/jobs/7")
+    limited(groups / "jobs", "max", 0, 0)
+    limited(groups / limited_group, "5000", used=3000, cached=500)
+    assert free_memory(CPU) == 2500
+
+
+def test_groups_outside_of_what_is_seen_do_not_count(tmp_path, monkeypatch) -> None:
+    groups = machine(tmp_path, monkeypatch, "/../../other")
+    limited(groups, "5000", used=3000, cached=0)
+    assert free_memory(CPU) in (2000, 8192)
