@@ -18,8 +18,6 @@ from torch.autograd.function import once_differentiable
 SILU_GAIN = 1 / 0.6
 """Keeps the variance of a standard normal."""
 
-_silu_backward = torch.ops.aten.silu_backward
-
 
 def scaled_silu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return ``silu(x) / 0.6``, which keeps the variance of a standard normal."""
@@ -34,27 +32,35 @@ def scaled_silu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def silu_derivative(
     grad: Float[Tensor, "*shape"], x: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """Return the derivative of :func:`scaled_silu` times what comes back to it.
+    """Return the derivative of silu (without 1 / 0.6) times what comes back to it.
 
     Args:
         grad: What comes back.
         x: What has entered the activation.
     """
-    result: Tensor = _silu_backward(grad, x).mul_(SILU_GAIN)
+    result: Tensor = torch.ops.aten.silu_backward(grad, x)
     return result
 
 
-def silu_second(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return the second derivative of :func:`scaled_silu`.
+def silu_second(
+    grad: Float[Tensor, "*shape"],
+    by: Float[Tensor, "*shape"],
+    x: Float[Tensor, "*shape"],
+) -> Float[Tensor, "*shape"]:
+    """Return the second derivative of silu (without 1 / 0.6) times two factors.
 
-    With the logistic function s it is ``s (1 - s) (2 + x (1 - 2 s)) / 0.6``.
+    With the logistic function s it is ``s (1 - s) (2 + x (1 - 2 s))``. Arrays are
+    written over while they are in the cache.
 
     Args:
+        grad: One factor.
+        by: The other.
         x: What has entered the activation.
     """
     s = torch.sigmoid(x)
-    second = (1 - 2 * s).mul_(x).add_(2).mul_(s)
-    return second.mul_(s.neg_().add_(1)).mul_(SILU_GAIN)
+    y = torch.addcmul(x, x, s, value=-2).add_(2).mul_(grad).mul_(by)
+    torch.ops.aten.sigmoid_backward.grad_input(y, s, grad_input=y)
+    return y
 
 
 class _ScaledSiLU(torch.autograd.Function):
@@ -69,7 +75,7 @@ class _ScaledSiLU(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return silu_derivative(grad, x)
+            return silu_derivative(grad, x).mul_(SILU_GAIN)
         result: Tensor = _Derivative.apply(grad, x)  # type: ignore[no-untyped-call]
         return result
 
@@ -80,10 +86,11 @@ class _Derivative(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(grad, x)
-        return silu_derivative(grad, x)
+        return silu_derivative(grad, x).mul_(SILU_GAIN)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by: Tensor) -> tuple[Tensor, Tensor]:
         grad, x = ctx.saved_tensors
-        return silu_derivative(by, x), silu_second(x).mul_(grad).mul_(by)
+        by = by * SILU_GAIN
+        return silu_derivative(by, x), silu_second(grad, by, x)

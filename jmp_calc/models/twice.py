@@ -23,7 +23,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from jmp_calc.models.activation import scaled_silu, silu_derivative, silu_second
+from jmp_calc.models.activation import (
+    SILU_GAIN,
+    scaled_silu,
+    silu_derivative,
+    silu_second,
+)
 
 _INV_SQRT_2 = 0.5**0.5
 
@@ -125,7 +130,7 @@ class _Dense(torch.autograd.Function):
                 return by[0], by[1]
             by_x: Tensor = _DenseDerivative.apply(grad, hidden, weight)  # type: ignore[no-untyped-call]
             return by_x, None
-        inner = _plus(by_hidden, grad, hidden)
+        inner = _plus(by_hidden, grad, hidden, SILU_GAIN)
         by_input = inner @ weight if ctx.needs_input_grad[0] else None
         return by_input, inner.T @ x if is_wanted else None
 
@@ -136,16 +141,16 @@ class _DenseDerivative(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, hidden: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(grad, hidden, weight)
-        return silu_derivative(grad, hidden) @ weight
+        return _product(silu_derivative(grad, hidden), weight, SILU_GAIN)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         grad, hidden, weight = ctx.saved_tensors
-        inner = by @ weight.T
-        by_weight = silu_derivative(grad, hidden).T @ by
-        by_grad = silu_derivative(inner, hidden)
-        return by_grad, silu_second(hidden).mul_(grad).mul_(inner), by_weight
+        by_weight = _product(silu_derivative(grad, hidden).T, by, SILU_GAIN)
+        inner = _product(by, weight.T, SILU_GAIN)
+        by_hidden = silu_second(grad, inner, hidden)
+        return silu_derivative(inner, hidden), by_hidden, by_weight
 
 
 class _Residual(torch.autograd.Function):
@@ -180,13 +185,14 @@ class _Residual(torch.autograd.Function):
                 grad, inner, outer, first, second
             )
             return by_x, None, None
-        scaled = None if grad is None else grad * _INV_SQRT_2
-        behind = _plus(by_outer, scaled, outer)
+        behind = _plus(by_outer, grad, outer, SILU_GAIN * _INV_SQRT_2)
         by_second = behind.T @ scaled_silu(inner) if is_wanted[1] else None
-        behind = _plus(by_inner, behind @ second, inner)
+        behind = _plus(by_inner, behind @ second, inner, SILU_GAIN)
         by_first = behind.T @ x if is_wanted[0] else None
         total = behind @ first
-        return (total if scaled is None else total.add_(scaled)), by_first, by_second
+        if grad is not None:
+            total.add_(grad, alpha=_INV_SQRT_2)
+        return total, by_first, by_second
 
 
 class _ResidualDerivative(torch.autograd.Function):
@@ -201,33 +207,43 @@ class _ResidualDerivative(torch.autograd.Function):
         first: Tensor,
         second: Tensor,
     ) -> Tensor:
-        middle = silu_derivative(grad, outer).mul_(_INV_SQRT_2) @ second
+        scale = SILU_GAIN * _INV_SQRT_2
+        middle = _product(silu_derivative(grad, outer), second, scale)
         ctx.save_for_backward(grad, middle, inner, outer, first, second)
-        return torch.add(
-            silu_derivative(middle, inner) @ first, grad, alpha=_INV_SQRT_2
-        )
+        by_x = _product(silu_derivative(middle, inner), first, SILU_GAIN)
+        return by_x.add_(grad, alpha=_INV_SQRT_2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by: Tensor) -> tuple[Tensor, ...]:
         grad, middle, inner, outer, first, second = ctx.saved_tensors
-        by_first = silu_derivative(middle, inner).T @ by
-        back = by @ first.T
-        by_inner = silu_second(inner).mul_(middle).mul_(back)
+        scale = SILU_GAIN * _INV_SQRT_2
+        by_first = _product(silu_derivative(middle, inner).T, by, SILU_GAIN)
+        back = _product(by, first.T, SILU_GAIN)
+        by_inner = silu_second(middle, back, inner)
         by_middle = silu_derivative(back, inner)
-        by_second = silu_derivative(grad, outer).mul_(_INV_SQRT_2).T @ by_middle
-        back = (by_middle @ second.T).mul_(_INV_SQRT_2)
-        by_outer = silu_second(outer).mul_(grad).mul_(back)
+        by_second = _product(silu_derivative(grad, outer).T, by_middle, scale)
+        back = _product(by_middle, second.T, scale)
+        by_outer = silu_second(grad, back, outer)
         by_grad = silu_derivative(back, outer).add_(by, alpha=_INV_SQRT_2)
         return by_grad, by_inner, by_outer, by_first, by_second
 
 
-def _plus(known: Tensor | None, grad: Tensor | None, hidden: Tensor) -> Tensor:
+def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """Return the product of two matrices and a number, without a pass for it."""
+    return torch.addmm(a.new_empty(1), a, b, beta=0, alpha=scale)
+
+
+def _plus(
+    known: Tensor | None, grad: Tensor | None, hidden: Tensor, scale: float
+) -> Tensor:
     """What comes back through an activation, and what has arrived behind it before."""
     if grad is None:
         return torch.zeros_like(hidden) if known is None else known
     through = silu_derivative(grad, hidden)
-    return through if known is None else through.add_(known)
+    if known is None:
+        return through.mul_(scale)
+    return torch.add(known, through, alpha=scale, out=through)
 
 
 class _Recomputed(torch.autograd.Function):
