@@ -108,13 +108,18 @@ PRODUCTS = (
 
 
 class Products(TorchDispatchMode):
-    """Records the shapes of all matrix products with a weight."""
+    """Records the shapes of all matrix products with a weight.
+
+    Products of the forward pass that are made again in the backward pass, to save
+    memory, are not counted: they are no part of what has to be done.
+    """
 
     def __init__(self, model: JMPModel) -> None:
         super().__init__()
         # blocks of the form for inference keep their weights as buffers
         weights = [*model.parameters(), *model.buffers()]
         self._weights = {weight.untyped_storage().data_ptr() for weight in weights}
+        self._ways: dict[tuple[int, int], bool] = {}
         self.shapes: list[tuple[int, int, int]] = []
 
     def __torch_dispatch__(
@@ -122,7 +127,14 @@ class Products(TorchDispatchMode):
     ) -> Any:
         if func in PRODUCTS:
             left, right = args[-2:]
-            if right.untyped_storage().data_ptr() in self._weights:
+            is_weight = right.untyped_storage().data_ptr() in self._weights
+            # in the backward pass a weight is transposed against the forward pass
+            way = right.is_contiguous()
+            key = right.untyped_storage().data_ptr(), right.storage_offset()
+            is_backward = torch._C._current_graph_task_id() != -1
+            if is_weight and not is_backward:
+                self._ways[key] = way
+            if is_weight and not (is_backward and self._ways.get(key) == way):
                 self.shapes.append((left.shape[0], left.shape[1], right.shape[1]))
         return func(*args, **(kwargs or {}))
 

@@ -19,6 +19,9 @@ from torch import Tensor
 MOST_AT_ONCE = 2**19
 """Elements of an intermediate table; a larger one is made in parts that fit a cache."""
 
+_FEW = 2**16
+"""Elements up to which few operations are faster than fast ones."""
+
 
 def legendre(
     cosine: Float[Tensor, "*shape"],
@@ -200,7 +203,7 @@ def add_outer_slopes(
         by_y: Added to.
         by_f: Added to.
     """
-    if grad.numel() <= MOST_AT_ONCE:
+    if grad.numel() <= _FEW:
         by_y += (grad * f[:, :, :, None]).sum(dim=(1, 4))
         by_f += (grad * y[:, None, :, :, None]).sum(dim=3)
         return

@@ -175,7 +175,7 @@ class QuadrupletInteraction(torch.nn.Module):
             lambda: gathered[layout.is_incoming],
             rows=layout.is_incoming,
         )
-        summed = layout.main.unpad(sum_quadruplets(x, quads))
+        summed = sum_quadruplets(x, quads)
         y = self.scale_sum(
             self.bilinear((shared.factors_quadruplet @ summed).flatten(1)),
             lambda: x[layout.is_incoming],
@@ -201,7 +201,7 @@ def sum_triplets(
 
 def sum_quadruplets(
     x: Float[Tensor, "quad_edges width dim"], quads: QuadrupletWeights
-) -> Float[Tensor, "atoms width harmonics_angular dim"]:
+) -> Float[Tensor, "edges harmonics_angular dim"]:
     """Sum over b and d for every c -> a, without a list of quadruplets.
 
     Args:
@@ -209,45 +209,45 @@ def sum_quadruplets(
         quads: Angular weights, and which terms to leave out.
 
     Returns:
-        One row per slot c of atom a; columns (j, l), j the cosine index.
+        One row per edge c -> a; columns (j, l), j the cosine index.
 
     Source:
         Factorised contractions (addition theorem for cosines), exact.
     """
     layout, n = quads.layout, quads.incoming_cosine.shape[-1]
-    channels, n_atoms = x.shape[-1], layout.main.n_atoms
-    width = layout.main.width
-    n_parts = quads.incoming.shape[1] // n
-    moments = (quads.incoming @ x).view(x.shape[0], n, n_parts, channels)
-    # (quad_edges, ...) -> (atoms, harmonics, parts * quad_width, dim)
-    moments = layout.quadruplet.pad(moments).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    n_parts, channels = quads.incoming.shape[1] // n, x.shape[-1]
+    moments = layout.to_outgoing(quads.incoming @ x, n, n_parts)
     total = quads.outgoing @ moments  # (atoms, harmonics, width * angular, dim)
-    total = total.view(n_atoms, n, width, n, channels).transpose(1, 2)
-    total = _minus_closed_terms(x, quads) + total
-    total = total.reshape(n_atoms, width, n * n, channels)
+    shape = (*total.shape[:2], layout.main.width, n * channels)
+    total = layout.of_edges(total.view(shape))
+    total = total.view(-1, n, n, channels)
+    closed = layout.to_closure(x).flatten(0, 1)
+    total = total + _minus_closed(quads.closure, closed, quads)
+    if quads.flat_closure is not None:
+        j_is_missing = 1 - right_angle_cosines(n).to(total)
+        flat = _minus_closed(quads.flat_closure, closed, quads)
+        total = total - j_is_missing[:, None, None] * flat
+    total = total.flatten(1, 2)
     if quads.floored is not None:
         quad, slot = quads.floored.incoming
         term = quads.floored.weight[:, :, None] * x[quad, slot][:, None]
         term = term.to(total.dtype)  # under autocast the sums have 16 bits
-        total = total.flatten(0, 1).index_add(0, quads.floored.to, term)
-        total = total.view(n_atoms, width, n * n, channels)
+        edge = layout.main.edge_at(quads.floored.to)
+        total = total.index_add(0, edge, term)
     return total
 
 
-def _minus_closed_terms(
-    x: Float[Tensor, "quad_edges width dim"], quads: QuadrupletWeights
-) -> Float[Tensor, "atoms width harmonics angular dim"]:
-    """Minus the terms with d == c of the full sum; one j where all are the same."""
-    layout, n = quads.layout, quads.incoming_cosine.shape[-1]
-    n_atoms, width, _ = layout.minus_closed.shape
-    channels = x.shape[-1]
-    closed = layout.to_closure(x).flatten(0, 1)
-    total = (quads.closure @ closed).view(n_atoms, width, -1, n, channels)
-    if quads.flat_closure is not None:
-        flat = (quads.flat_closure @ closed).view(n_atoms, width, 1, n, channels)
-        j_is_missing = 1 - right_angle_cosines(n).to(flat)
-        total = total - j_is_missing[:, None, None] * flat
-    return total
+def _minus_closed(
+    table: Tensor | SharedTable,
+    x: Float[Tensor, "atoms_width quad_width dim"],
+    quads: QuadrupletWeights,
+) -> Float[Tensor, "edges harmonics angular dim"]:
+    """Minus terms with d == c of the full sum; one j where all are the same."""
+    slots, n = quads.layout.main, quads.incoming_cosine.shape[-1]
+    total = table @ x
+    n_rows = total.shape[1] // n
+    total = slots.unpad(total.view(slots.n_atoms, slots.width, *total.shape[1:]))
+    return total.view(-1, n_rows, n, x.shape[-1])
 
 
 class AtomUpdate(torch.nn.Module):

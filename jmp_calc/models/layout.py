@@ -7,7 +7,8 @@ the topology is kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -54,6 +55,12 @@ class Slots:
             return x
         rows: Tensor = _Unpad.apply(x, self.position)  # type: ignore[no-untyped-call]  # torch
         return rows
+
+    def edge_at(self, position: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Return which edges are at filled positions of the table."""
+        edges = torch.arange(len(self.position), device=position.device)
+        at = edges.new_zeros(self.n_atoms * self.width)
+        return at.index_copy(0, self.position, edges)[position]
 
     def filled(self) -> Bool[Tensor, "atoms width"]:
         """Which slots hold an edge."""
@@ -122,6 +129,45 @@ class Layout:
     """-1 at ``closure_to``, else 0."""
     excluded: Int[Tensor, " closed"]
     """Flat (quadruplet edge, slot of c, slot of d) of the same terms."""
+
+    places: dict[Any, Tensor] = field(default_factory=dict)
+    """Places in larger tables, as they are asked for."""
+
+    def to_outgoing(
+        self,
+        moments: Float[Tensor, "quad_edges harmonics_parts dim"],
+        n_harmonics: int,
+        n_parts: int,
+    ) -> Float[Tensor, "atoms harmonics parts_quad_width dim"]:
+        """Spread moments of quadruplet edges over their slots; else 0."""
+        q_slots, dim = self.quadruplet, moments.shape[2]
+        key = "to_outgoing", n_harmonics, n_parts
+        if key not in self.places:
+            at = q_slots.position
+            atom, slot = at // q_slots.width, at % q_slots.width
+            row = torch.arange(n_harmonics * n_parts, device=at.device)
+            row = atom[:, None] * len(row) + row
+            self.places[key] = (row * q_slots.width + slot[:, None]).flatten()
+        shape = (q_slots.n_atoms, n_harmonics, n_parts * q_slots.width, dim)
+        table: Tensor = _Pad.apply(  # type: ignore[no-untyped-call]  # torch
+            moments.flatten(0, 1), self.places[key], math.prod(shape[:3])
+        )
+        return table.view(shape)
+
+    def of_edges(
+        self, table: Float[Tensor, "atoms harmonics width dims"]
+    ) -> Float[Tensor, "edges harmonics dims"]:
+        """Collect what belongs to the main edges."""
+        slots, n_harmonics = self.main, table.shape[1]
+        key = "of_edges", n_harmonics
+        if key not in self.places:
+            at = slots.position
+            atom, slot = at // slots.width, at % slots.width
+            row = torch.arange(n_harmonics, device=at.device)
+            row = atom[:, None] * n_harmonics + row
+            self.places[key] = (row * slots.width + slot[:, None]).flatten()
+        rows: Tensor = _Unpad.apply(table.flatten(0, 2), self.places[key])  # type: ignore[no-untyped-call]  # torch
+        return rows.view(-1, n_harmonics, table.shape[3])
 
     def to_closure(
         self, x: Float[Tensor, "quad_edges width *dims"]

@@ -132,15 +132,23 @@ class _OuterSum(_Notes):
         if not noted:
             return
         self._noted = []
-        shape = f.shape[:2]
-        grad, x = (torch.cat(parts, dim=-1) for parts in zip(*noted, strict=True))
-        grad, x = (part.view(*shape, *part.shape[1:]) for part in (grad, x))
-        n_atoms, n_harmonics, n_rows, _ = grad.shape
-        step = max(1, MOST_AT_ONCE // max(1, n_atoms * n_rows * x.shape[2]))
+        n_atoms, n_harmonics = f.shape[:2]
+        rows, columns = noted[0][0].shape[1], noted[0][1].shape[1]
+        step = max(1, MOST_AT_ONCE // max(1, n_atoms * rows * columns))
         for start in range(0, n_harmonics, step):
             j = slice(start, start + step)
-            table = grad[:, j] @ x[:, j].transpose(-1, -2)
-            table = table.view(*table.shape[:2], *y.shape[1:3], f.shape[3], -1)
+            table: Tensor | None = None
+            for grad, x in noted:
+                grad, x = (
+                    part.view(n_atoms, n_harmonics, *part.shape[1:])[:, j].flatten(0, 1)
+                    for part in (grad, x)
+                )
+                if table is None:
+                    table = torch.bmm(grad, x.transpose(1, 2))
+                else:
+                    table.baddbmm_(grad, x.transpose(1, 2))
+            assert table is not None
+            table = table.view(n_atoms, -1, *y.shape[1:3], f.shape[3], y.shape[3])
             add_outer_slopes(table, y, f[:, j], self._by[0], self._by[1][:, j])
 
 

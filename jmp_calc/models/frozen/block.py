@@ -257,10 +257,9 @@ class FrozenBlock(Weights):
 
     def _quadruplets(self, message: Tensor, shared: Shared) -> Tensor:
         quads = shared.quadruplets
-        slots = quads.layout.main
-        x = slots.pad(message).index_select(0, quads.source)
+        x = quads.layout.main.pad(message).index_select(0, quads.source)
         x = x * torch.matmul(shared.circular_quadruplet, self.quad_circular)
-        summed = slots.unpad(sum_quadruplets(x, quads))
+        summed = sum_quadruplets(x, quads)
         return torch.mm(
             (shared.factors_quadruplet @ summed).flatten(1), self.quad_bilinear
         )

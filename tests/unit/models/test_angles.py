@@ -85,7 +85,7 @@ def factorised(graph: AtomGraph, x: Tensor, rules: Any) -> Tensor:
     )
     per_edge = weights.layout.main.pad(x)[weights.source]
     total = sum_quadruplets(per_edge, weights)
-    total = weights.layout.main.unpad(total).view(-1, N, N, CHANNELS)
+    total = total.view(-1, N, N, CHANNELS)
     series = torch.from_numpy(legendre_to_cosines(N))
     return torch.einsum("mj,ejlc->elmc", series, total)
 
