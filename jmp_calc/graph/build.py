@@ -272,7 +272,7 @@ def _edge_set(edges: Edges, name: str, rules: GraphRules) -> EdgeSet:
     return EdgeSet(
         source=torch.tensor(edges.source),
         target=torch.tensor(edges.target),
-        shift=torch.tensor(edges.shift),
+        shift=torch.from_numpy(np.array(edges.shift, order="C")),
         envelope_cutoff=torch.tensor(
             [rules.cutoffs[name] if radial_cutoff is None else radial_cutoff],
             dtype=torch.float64,

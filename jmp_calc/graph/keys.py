@@ -66,6 +66,28 @@ class EdgeKeys:
                 key += shift[:, axis]
         return key
 
+    def edges(
+        self, key: Int[np.ndarray, " edges"]
+    ) -> tuple[
+        Int[np.ndarray, " edges"],
+        Int[np.ndarray, " edges"],
+        Int[np.ndarray, "edges 3"],
+    ]:
+        """Return the source, target and shift of the edge of each key.
+
+        Args:
+            key: What :meth:`of` returned for some edges.
+        """
+        shift = np.zeros((3, len(key)), dtype=np.int64)
+        for axis in (2, 1, 0):
+            span = self.span[axis]
+            if span > 1:
+                rest = key // span
+                np.subtract(key - rest * span, span // 2, out=shift[axis])
+                key = rest
+        target = key // self.n_atoms
+        return key - target * self.n_atoms, target, shift.T
+
 
 def largest_shift(shift: Int[np.ndarray, "edges 3"]) -> list[int]:
     """Return the largest absolute shift in each direction.

@@ -14,10 +14,15 @@ from jaxtyping import Bool, Float, Int
 from matscipy.neighbours import neighbour_list
 
 from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.graph.keys import EdgeKeys
 
 MIN_DISTANCE = 0.01
 """Atoms that are not farther apart than this overlap, angstrom."""
 
+_EDGES_AT_A_TIME = 1 << 15
+"""Edges whose lengths are computed together: few enough to stay in the cache."""
+_MAX_ATOMS_OF_ALL_PAIRS = 128
+"""Molecules of up to so many atoms are not searched: all pairs are tried."""
 _MAX_GRID_CELLS = 1e7
 _MIN_RELATIVE_VOLUME = 1e-6
 
@@ -28,6 +33,13 @@ Neighbors = tuple[
     Float[np.ndarray, " edges"],
 ]
 """Source, target, shift and distance of every edge."""
+
+Candidates = tuple[
+    Int[np.ndarray, " candidates"],
+    Int[np.ndarray, " candidates"],
+    Int[np.ndarray, "candidates 3"],
+]
+"""Source, target and shift of edges that may be within the cutoff."""
 
 
 def neighbor_list(
@@ -70,15 +82,11 @@ def neighbor_list(
     if len(positions) == 0:
         none = np.zeros(0, dtype=np.int64)
         return none, none, np.zeros((0, 3), dtype=np.int64), np.zeros(0)
-    target, source, shift = _search(positions, cell, pbc, cutoff)
-    # (atom pairs of the grid search) -> (edges)
-    keep = np.flatnonzero((source != target) | shift.any(axis=1))
-    order = keep[np.lexsort((*shift[keep].T[::-1], source[keep], target[keep]))]
     return edges_within(
         positions,
         cell,
         pbc,
-        edges=(source[order], target[order], shift[order]),
+        edges=_candidates(positions, cell, pbc, cutoff),
         cutoff=cutoff,
     )
 
@@ -88,11 +96,7 @@ def edges_within(
     cell: Float[np.ndarray, "3 3"],
     pbc: Bool[np.ndarray, "3"],
     *,
-    edges: tuple[
-        Int[np.ndarray, " candidates"],
-        Int[np.ndarray, " candidates"],
-        Int[np.ndarray, "candidates 3"],
-    ],
+    edges: Candidates,
     cutoff: float,
 ) -> Neighbors:
     """Return those of some edges that are within a cutoff, in the order given.
@@ -110,17 +114,55 @@ def edges_within(
         UnsupportedSystemError: If atoms overlap.
     """
     source, target, shift = edges
-    vector = positions[target] - positions[source]
-    # not as a matrix product, whose rounding depends on the place of a row
-    for axis in np.flatnonzero(pbc):
-        vector -= shift[:, axis, None] * cell[axis]
-    squared = vector[:, 0] ** 2 + vector[:, 1] ** 2 + vector[:, 2] ** 2
+    squared = squared_distances(positions, cell, pbc, edges=edges)
     inside = squared <= cutoff**2 if pbc.any() else squared < cutoff**2
-    keep = np.flatnonzero(inside)
-    source, target, shift, squared = (x[keep] for x in (source, target, shift, squared))
+    if not inside.all():
+        keep = np.flatnonzero(inside)
+        source, target, squared = (x.take(keep) for x in (source, target, squared))
+        shift = shift.take(keep, axis=0)
     if len(squared) and squared.min() <= MIN_DISTANCE**2:
         raise _overlap(int(squared.argmin()), source, target, shift, squared)
     return source, target, shift, np.sqrt(squared)
+
+
+def squared_distances(
+    positions: Float[np.ndarray, "atoms 3"],
+    cell: Float[np.ndarray, "3 3"],
+    pbc: Bool[np.ndarray, "3"],
+    *,
+    edges: Candidates,
+) -> Float[np.ndarray, " edges"]:
+    """Return the squared length of each edge, square angstrom.
+
+    That of an edge does not depend on which others are given, and that of its
+    counter-edge is the same, to the last bit.
+
+    Args:
+        positions: Angstrom, finite.
+        cell: Rows are lattice vectors, angstrom.
+        pbc: Which directions are periodic.
+        edges: Source, target and shift.
+    """
+    source, target, shift = edges
+    squared = np.zeros(len(source))
+    coordinates = positions.T.copy()
+    repeats = [
+        [(axis, along[axis]) for axis in np.flatnonzero(pbc) if along[axis]]
+        for along in cell.T
+    ]
+    for begin in range(0, len(source), _EDGES_AT_A_TIME):
+        part = slice(begin, begin + _EDGES_AT_A_TIME)
+        to, of = target[part], source[part]
+        # By coordinate, and not as a matrix product, whose rounding depends on the
+        # place of a row.
+        for coordinate, repeat in zip(coordinates, repeats, strict=True):
+            vector = coordinate.take(to)
+            vector -= coordinate.take(of)
+            for axis, length in repeat:
+                vector -= shift[part, axis] * length
+            vector *= vector
+            squared[part] += vector
+    return squared
 
 
 def _check_coordinates(
@@ -139,6 +181,8 @@ def _check_coordinates(
         raise UnsupportedSystemError(
             f"the cell is {cell.tolist()}; cell vectors must be finite numbers"
         )
+    if not pbc.any():
+        return
     lengths = np.linalg.norm(used, axis=1)
     if (lengths[pbc] == 0).any() or (
         abs(np.linalg.det(_complete(cell, pbc)))
@@ -162,6 +206,33 @@ def _complete(
             pbc.sum() :
         ]
     return full
+
+
+def _candidates(
+    positions: Float[np.ndarray, "atoms 3"],
+    cell: Float[np.ndarray, "3 3"],
+    pbc: Bool[np.ndarray, "3"],
+    cutoff: float,
+) -> Candidates:
+    """Return at least all edges within the cutoff, in canonical order."""
+    n_atoms = len(positions)
+    if not pbc.any() and n_atoms <= _MAX_ATOMS_OF_ALL_PAIRS:
+        target, source = (~np.eye(n_atoms, dtype=bool)).nonzero()
+        return source, target, np.zeros((len(source), 3), dtype=np.int64)
+    target, source, shift = _search(positions, cell, pbc, cutoff)
+    keys = EdgeKeys(n_atoms, [shift])
+    if keys.fit:
+        # to sort the keys and take them apart is faster than to bring edges into order
+        source, target, shift = keys.edges(np.sort(keys.of(source, target, shift)))
+    else:
+        order = np.lexsort((*shift.T[::-1], source, target))
+        source, target, shift = source[order], target[order], shift[order]
+    itself = np.flatnonzero(source == target)
+    itself = itself[~shift[itself].any(axis=1)]
+    if len(itself):
+        source, target = np.delete(source, itself), np.delete(target, itself)
+        shift = np.delete(shift, itself, axis=0)
+    return source, target, shift
 
 
 def _search(
@@ -194,7 +265,10 @@ def _search(
         cutoff=float(reach * max(1.0, grid_cells / _MAX_GRID_CELLS) ** (1 / 3)),
     )
     target, source = target.astype(np.int64), source.astype(np.int64)
-    return target, source, shift.astype(np.int64) + wraps[target] - wraps[source]
+    shift = shift.astype(np.int64)
+    for axis in np.flatnonzero(wraps.any(axis=0)):
+        shift[:, axis] += wraps[target, axis] - wraps[source, axis]
+    return target, source, shift
 
 
 def _wrap(

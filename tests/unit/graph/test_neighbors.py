@@ -85,11 +85,54 @@ def _check_against_brute_force(atoms: Atoms, cutoff: float) -> int:
     return len(found)
 
 
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The arguments of every grid search."""
+    calls: list[dict[str, Any]] = []
+    search = neighbors.neighbour_list
+
+    def spy(quantities: str, **arguments: Any) -> Any:
+        calls.append(arguments)
+        return search(quantities, **arguments)
+
+    monkeypatch.setattr(neighbors, "neighbour_list", spy)
+    return calls
+
+
+@pytest.fixture
+def without_trying_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbors, "_MAX_ATOMS_OF_ALL_PAIRS", 0)
+
+
+@pytest.mark.usefixtures("without_trying_all_pairs")
 @pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("cutoff", [1.3, 6.2])
 def test_every_image_within_the_cutoff_is_found(name: str, cutoff: float) -> None:
     n_edges = _check_against_brute_force(ZOO[name], cutoff)
     assert n_edges > 0 or cutoff < 6 or name == "single atom"
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if not ZOO[name].pbc.any()])
+@pytest.mark.parametrize("cutoff", [1.3, 6.2])
+def test_trying_all_pairs_of_a_molecule_is_a_search(
+    name: str, cutoff: float, searches: list[dict[str, Any]]
+) -> None:
+    _check_against_brute_force(ZOO[name], cutoff)
+    assert searches == []
+
+
+def test_edges_that_cannot_be_numbered_are_in_order() -> None:
+    """Atoms so many cells apart that no key of 64 bits holds their shifts."""
+    home = np.array([[0, 0, 0], [10**7, -(10**7), 10**7], [1, 2, 3]])
+    positions, cell, pbc = _random(3) * 3, np.eye(3) * 3.0, np.ones(3, dtype=bool)
+    expected = sorted(
+        (t, s, *(np.array(shift) + home[t] - home[s]).tolist())
+        for t, s, *shift in brute_force_neighbors(positions, cell, pbc, 4.0)
+    )
+    source, target, shift, _ = neighbor_list(
+        positions + home @ cell, cell, pbc, cutoff=4.0
+    )
+    assert [*zip(target, source, *shift.T, strict=True)] == expected
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -159,20 +202,6 @@ def test_an_empty_system_has_no_edges() -> None:
     assert shift.shape == (0, 3)
 
 
-@pytest.fixture
-def searches(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The arguments of every grid search."""
-    calls: list[dict[str, Any]] = []
-    search = neighbors.neighbour_list
-
-    def spy(quantities: str, **arguments: Any) -> Any:
-        calls.append(arguments)
-        return search(quantities, **arguments)
-
-    monkeypatch.setattr(neighbors, "neighbour_list", spy)
-    return calls
-
-
 def test_a_huge_sparse_cell_needs_no_huge_grid(searches: list[dict[str, Any]]) -> None:
     """A chain along the diagonal has no direction without atoms to leave out."""
     along = np.arange(0.0, 9000, 4.5)
@@ -185,6 +214,7 @@ def test_a_huge_sparse_cell_needs_no_huge_grid(searches: list[dict[str, Any]]) -
     assert volume / searches[0]["cutoff"] ** 3 < 1.1e7
 
 
+@pytest.mark.usefixtures("without_trying_all_pairs")
 @pytest.mark.parametrize("is_periodic", [False, True])
 def test_an_atom_that_left_does_not_widen_the_search(
     is_periodic: bool, searches: list[dict[str, Any]]
