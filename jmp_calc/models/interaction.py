@@ -279,12 +279,8 @@ class AtomUpdate(torch.nn.Module):
             kept: Part of the edges that dropout has left; the sum is divided by it.
         """
         graph = shared.graph
-
-        def gated_sum(edge: Tensor, radial: Tensor, weight: Tensor) -> Tensor:
-            gated = edge * linear(radial, weight)
-            return sum_by_target(gated, graph.main.target, graph.n_atoms)
-
-        total = _light(shared, gated_sum, edge, radial, self.radial.weight)
+        gated = edge * self.radial(radial)
+        total = sum_by_target(gated, graph.main.target, graph.n_atoms)
         if kept != 1:
             total = total / kept
         out: Tensor = self.residuals(self.dense_in(self.scale_sum(total, lambda: edge)))
