@@ -5,7 +5,7 @@
 Structures are those of ``speed_forces.py``, a few times rattled. The reference is the
 same network in float64. ``bf16``, and ``tf32`` on CUDA, are what ``JMPCalculator`` does
 with ``approximate=``. Weights of S are random: its forces are small, so the relative
-error (of the root mean square) is what counts there; of jmp-nano it is the absolute one.
+error (of the root mean square) counts there; of jmp-nano it is the absolute one.
 
 The drift is that of the total energy of ethanol on jmp-nano in NVE at 0.5 fs, which
 starts at 300 K: the slope of a line through it, and how far it strays from the line.
