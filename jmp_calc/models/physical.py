@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -139,8 +140,10 @@ def _of_atoms(
     graph: AtomGraph, references: Sequence[Mapping[int, float] | None]
 ) -> Float[Tensor, " atoms"]:
     """Return the reference value of each atom; one table per system."""
-    table = torch.zeros((len(references), 121), dtype=torch.float64)
+    # by numpy: torch takes as long for each number as for a whole table
+    table = np.zeros((len(references), 121))
     for row, values in zip(table, references, strict=True):
-        for number, value in (values or {}).items():
-            row[number] = value
-    return table.to(graph.numbers.device)[graph.system_index, graph.numbers]
+        if values:
+            row[list(values)] = list(values.values())
+    on_device = torch.from_numpy(table).to(graph.numbers.device)
+    return on_device[graph.system_index, graph.numbers]

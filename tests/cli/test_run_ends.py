@@ -115,7 +115,8 @@ def test_a_run_that_is_killed_leaves_files_that_can_be_read(kind, slab):
     killed(slab, signal.SIGKILL, kind).communicate(timeout=60)
     frames = read(f"here/slab-traj.{kind}", index=":")
     assert [f.info["step"] for f in frames] == list(range(len(frames)))
-    assert len(frames) >= 10
+    # ten rows were there; the frame of the last may have been on its way
+    assert len(frames) >= 9
     lines = Path("here/slab-md.csv").read_text().splitlines()
     assert all(line.count(",") == lines[0].count(",") for line in lines)
     summary = yaml.safe_load(Path("here/slab-summary.yml").read_text())

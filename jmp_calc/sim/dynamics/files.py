@@ -23,7 +23,6 @@ from jmp_calc.sim.dynamics.settings import TRAJECTORY_FORMATS
 from jmp_calc.sim.output import (
     LineFile,
     check_new,
-    without_results,
     writing,
 )
 
@@ -192,10 +191,10 @@ def frame_from(template: Atoms, shot: Snapshot) -> Atoms:
     """Return a structure that carries its own results, ready to be written.
 
     Args:
-        template: The system with the constraints that the user gave it.
+        template: The system as it is written; see :meth:`motion.Motion.template`.
         shot: Its state at one step.
     """
-    frame = without_results(template)
+    frame: Atoms = template.copy()
     frame.set_positions(shot.positions, apply_constraint=False)
     frame.set_momenta(shot.momenta, apply_constraint=False)
     frame.set_cell(shot.cell, apply_constraint=False)

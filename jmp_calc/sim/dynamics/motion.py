@@ -20,6 +20,7 @@ from jmp_calc.sim.dynamics.integrators import (
 from jmp_calc.sim.dynamics.meter import Meter
 from jmp_calc.sim.dynamics.observables import Snapshot
 from jmp_calc.sim.dynamics.settings import MDSettings
+from jmp_calc.sim.output import without_results
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,12 +98,14 @@ class Motion:
         return self.meter.read(self.dynamics.nsteps)
 
     def template(self, atoms: Atoms) -> Atoms:
-        """Return the system with the constraints of the input, for frames.
+        """Return the system as it is written: with the constraints of the input.
+
+        It has nothing that trajectories cannot hold; see ``output.without_results``.
 
         Args:
             atoms: The input.
         """
-        template: Atoms = self.atoms.copy()
+        template = without_results(self.atoms)
         template.set_constraint(atoms.constraints)
         return template
 

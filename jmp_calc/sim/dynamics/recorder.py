@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -103,7 +104,13 @@ class RunFacts:
 
 
 class Recorder:
-    """Writes the files of one run while it goes, and completes them however it ends."""
+    """Writes the files of one run while it goes, and completes them however it ends.
+
+    A frame is written while the next step is computed. It is on its way for that long
+    at most: whatever is recorded next waits for it, and an error in writing it is
+    raised there, where the step of the frame is still the last one. What kills the
+    process loses it; a resumed run computes it again.
+    """
 
     def __init__(
         self,
@@ -130,6 +137,8 @@ class Recorder:
         self._overwrite = overwrite
         self._resumed = resumed
         self._framed_step = -1
+        self._frames = ThreadPoolExecutor(max_workers=1)
+        self._frame_under_way: tuple[int, Future[None]] | None = None
         self._is_finished = False
         self._started = datetime.now(UTC)
         self._start_time = time.perf_counter()
@@ -169,6 +178,8 @@ class Recorder:
             if kept is not None:
                 self.rows = read_observables(self._files.observables)
             self._save_summary("running", None)
+            # closed before the files are
+            opened.enter_context(self._frames)
             self._open_files = opened.pop_all()
         return self
 
@@ -201,6 +212,7 @@ class Recorder:
 
     def write(self, shot: Snapshot) -> None:
         """Take in one good step; files get it if it is their turn."""
+        self._end_frame()
         self.last = shot
         step = shot.observables.step
         record = self.facts.record
@@ -213,6 +225,7 @@ class Recorder:
 
     def save_checkpoint(self) -> None:
         """Write the checkpoint of the last good step."""
+        self._end_frame()
         shot, facts = self.last, self.facts
         self._take_time()
         for path in (self._files.observables, self._files.trajectory):
@@ -268,7 +281,7 @@ class Recorder:
         if not self.rows or self.rows[-1].step != step:
             parts.append(self._write_row)
         if self._framed_step != step:
-            parts.append(self._write_frame)
+            parts += [self._write_frame, self._end_frame]
         return [*parts, self._write_final]
 
     def __exit__(
@@ -291,6 +304,8 @@ class Recorder:
     def _save_what_can_be(self, reason: str) -> None:
         # what ended the run is raised; a full disk may refuse any of these, too
         with shielded():
+            with contextlib.suppress(DataError):
+                self._end_frame()
             for write in (self.save_checkpoint, *self._last_parts()):
                 with contextlib.suppress(DataError):
                     write()
@@ -307,10 +322,31 @@ class Recorder:
             self._log.write(self.last.observables)
 
     def _write_frame(self) -> None:
-        frame = frame_from(self.facts.template, self.last)
+        """Have the last step written as a frame, until :meth:`_end_frame`."""
+        shot = self.last
+
+        def write() -> None:
+            self._trajectory.write(frame_from(self.facts.template, shot))
+
+        self._end_frame()
+        # signals reach the main thread only, so that none cuts off what is written
         with shielded():
-            self._trajectory.write(frame)
-            self._framed_step = self.last.observables.step
+            task = self._frames.submit(write)
+            self._frame_under_way = shot.observables.step, task
+
+    def _end_frame(self) -> None:
+        """Wait for the frame that is on its way, if there is one.
+
+        Raises:
+            DataError: If it could not be written.
+        """
+        if self._frame_under_way is None:
+            return
+        step, task = self._frame_under_way
+        with shielded():
+            self._frame_under_way = None
+            task.result()
+            self._framed_step = step
 
     def _take_time(self) -> None:
         here = time.perf_counter() - self._start_time

