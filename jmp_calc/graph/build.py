@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from jmp_calc.errors import ArgumentError
-from jmp_calc.graph.batch import GRAPHS, AtomGraph, EdgeSet
+from jmp_calc.graph.batch import GRAPHS, INDEX_LISTS, AtomGraph, EdgeSet
 from jmp_calc.graph.edge_sets import (
     EdgeDropout,
     Edges,
@@ -236,6 +238,7 @@ def assemble(
     tags: Int[np.ndarray, " atoms"],
     edges: dict[str, Edges],
     rules: GraphRules,
+    before: AtomGraph | None = None,
 ) -> AtomGraph:
     """Return the graph of edges that are right, in canonical order; on the CPU.
 
@@ -246,24 +249,61 @@ def assemble(
         tags: OC20 tag of each atom.
         edges: Of all four graphs, by name.
         rules: Gives the cutoff at which the envelope of each graph ends.
+        before: A graph of the same atoms, tags and rules. What depends on edges that
+            are still the same is taken from it.
     """
-    lists = build_index_lists(edges, positions, cell)
+    same = set() if before is None else _same_edges(edges, before)
+    moved: dict[str, Any] = {
+        "positions": torch.tensor(positions, dtype=torch.float64),
+        "cell": torch.tensor(cell, dtype=torch.float64)[None],
+    }
+    if before is not None and len(same) == len(GRAPHS):
+        return before.with_positions(**moved)
+    known: dict[str, Tensor] = {
+        name: getattr(before, name)
+        for name, of in INDEX_LISTS.items()
+        if same.issuperset(of)
+    }
+    lists = build_index_lists(
+        edges,
+        positions,
+        cell,
+        known={name: value.numpy() for name, value in known.items()},
+    )
+    parts: dict[str, Any] = {
+        **{
+            name: getattr(before, name)
+            if name in same
+            else _edge_set(edges[name], name, rules)
+            for name in GRAPHS
+        },
+        **{
+            name: known.get(name, torch.from_numpy(getattr(lists, name)))
+            for name in INDEX_LISTS
+        },
+    }
     return AtomGraph(
-        positions=torch.tensor(positions, dtype=torch.float64),
+        **moved,
         numbers=torch.tensor(numbers, dtype=torch.int64),
         tags=torch.tensor(tags, dtype=torch.int64),
-        cell=torch.tensor(cell, dtype=torch.float64)[None],
         system_index=torch.zeros(len(numbers), dtype=torch.int64),
-        main=_edge_set(edges["main"], "main", rules),
-        atom_edge=_edge_set(edges["atom_edge"], "atom_edge", rules),
-        quadruplet=_edge_set(edges["quadruplet"], "quadruplet", rules),
-        atom_atom=_edge_set(edges["atom_atom"], "atom_atom", rules),
-        swap=torch.from_numpy(lists.swap),
-        main_is_atom_edge=torch.from_numpy(lists.main_is_atom_edge),
-        main_is_quadruplet=torch.from_numpy(lists.main_is_quadruplet),
-        quadruplet_reverse=torch.from_numpy(lists.quadruplet_reverse),
-        quadruplet_closure=torch.from_numpy(lists.quadruplet_closure),
+        **parts,
     )
+
+
+def _same_edges(edges: dict[str, Edges], before: AtomGraph) -> set[str]:
+    """Return the graphs whose edges are those that they were before."""
+    same = set()
+    for name, edge in edges.items():
+        old: EdgeSet = getattr(before, name)
+        pairs = (
+            (edge.target, old.target),
+            (edge.source, old.source),
+            (edge.shift, old.shift),
+        )
+        if all(np.array_equal(new, known.numpy()) for new, known in pairs):
+            same.add(name)
+    return same
 
 
 def _edge_set(edges: Edges, name: str, rules: GraphRules) -> EdgeSet:

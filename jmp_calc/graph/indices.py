@@ -6,12 +6,14 @@ by walking along both. Triangles are too many for that (triangles.py).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from jmp_calc.errors import ArgumentError
+from jmp_calc.graph.batch import INDEX_LISTS
 from jmp_calc.graph.edge_sets import Edges
 from jmp_calc.graph.keys import EdgeKeys, too_far_apart
 from jmp_calc.graph.triangles import find_triangles
@@ -32,6 +34,8 @@ def build_index_lists(
     edges: dict[str, Edges],
     positions: Float[np.ndarray, "atoms 3"],
     cell: Float[np.ndarray, "3 3"],
+    *,
+    known: Mapping[str, Int[np.ndarray, "..."]] | None = None,
 ) -> IndexLists:
     """Return all index lists of one system.
 
@@ -41,6 +45,7 @@ def build_index_lists(
         positions: Angstrom. The lists do not depend on them; they help to number the
             images of atoms that lie many cells apart.
         cell: Rows are lattice vectors, angstrom.
+        known: Lists by name that were built of the same edges before.
 
     Raises:
         ArgumentError: If a main edge has no counter-edge or is given twice.
@@ -51,6 +56,9 @@ def build_index_lists(
         GemNet-OC specification, sections 2.8 and 3, and factorised contractions (the
         excluded d == c terms).
     """
+    lists = dict(known or {})
+    if len(lists) == len(INDEX_LISTS):
+        return IndexLists(**lists)
     main, quadruplet = edges["main"], edges["quadruplet"]
     sets = {name: edges[name] for name in ("main", "atom_edge", "quadruplet")}
     numbering = EdgeKeys(len(positions), [edge.shift for edge in sets.values()])
@@ -60,18 +68,20 @@ def build_index_lists(
         name: numbering.of(edge.source, edge.target, edge.shift)
         for name, edge in sets.items()
     }
-    swap = _counter_edges(main, keys["main"], numbering)
-    same, quadruplet_edge = _same(keys["main"], keys["quadruplet"])
-    return IndexLists(
-        swap=swap,
-        main_is_atom_edge=np.stack(_same(keys["main"], keys["atom_edge"])),
-        main_is_quadruplet=np.stack([same, quadruplet_edge]),
+    if "swap" not in lists:
+        lists["swap"] = _counter_edges(main, keys["main"], numbering)
+    swap = lists["swap"]
+    if "main_is_atom_edge" not in lists:
+        lists["main_is_atom_edge"] = np.stack(_same(keys["main"], keys["atom_edge"]))
+    if "main_is_quadruplet" not in lists:
+        same, quadruplet_edge = _same(keys["main"], keys["quadruplet"])
+        lists["main_is_quadruplet"] = np.stack([same, quadruplet_edge])
         # of a main edge that it is, the counter-edge is its own
-        quadruplet_reverse=np.stack([quadruplet_edge, swap[same]]),
-        quadruplet_closure=find_triangles(
+        lists["quadruplet_reverse"] = np.stack([quadruplet_edge, swap[same]])
+        lists["quadruplet_closure"] = find_triangles(
             main, quadruplet, swap, positions=positions, cell=cell
-        ),
-    )
+        )
+    return IndexLists(**lists)
 
 
 def _counter_edges(

@@ -2,7 +2,8 @@
 
 All edges a little longer than the cutoff are kept from one search. As long as no atom
 has moved by half of that margin they hold every edge there can be, and their distances
-say which exist now. If those are the same as before, so is the whole topology.
+say which exist now. If those are the same as before, so is the whole topology. If some
+are not, what depends on others only is kept.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from jmp_calc.graph.batch import AtomGraph
 from jmp_calc.graph.build import assemble, tag_array
@@ -23,7 +24,13 @@ from jmp_calc.graph.edge_sets import (
     periodic_directions,
     search_cutoff,
 )
-from jmp_calc.graph.neighbors import edges_within, neighbor_list
+from jmp_calc.graph.neighbors import (
+    MIN_DISTANCE,
+    Candidates,
+    edges_within,
+    neighbor_list,
+    squared_distances,
+)
 from jmp_calc.graph.rules import GraphRules
 
 SKIN = 1.0
@@ -53,11 +60,11 @@ class GraphInMotion:
         self.n_searches = 0
         """Searches so far."""
         self.n_topologies = 0
-        """Topologies built so far."""
+        """Times that edges have changed so far, the first ones included."""
         self._skin = skin
         self._start: Atoms | None = None
-        self._candidates: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-        self._pattern: bytes = b""
+        self._candidates: Candidates | None = None
+        self._zones: UInt8[np.ndarray, " candidates"] | None = None
         self._graph: AtomGraph | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -90,30 +97,74 @@ class GraphInMotion:
         pbc = periodic_directions(atoms.pbc, self.rules)
         cell, cutoff = atoms.cell.array, search_cutoff(self.rules)
         if not self._holds_for(atoms, cutoff):
-            source, target, shift, _ = neighbor_list(
-                atoms.positions, cell, pbc, cutoff=cutoff + self._skin
-            )
-            self._candidates = source, target, shift
-            self._start, self._graph = atoms.copy(), None
-            self.n_searches += 1
+            self._search(atoms, pbc, cutoff)
         assert self._candidates is not None
-        source, target, shift, distance = edges_within(
-            atoms.positions, cell, pbc, edges=self._candidates, cutoff=cutoff
-        )
-        found = Edges(source=source, target=target, shift=shift, distance=distance)
-        pattern = self._pattern_of(found, len(atoms))
-        if self._graph is None or not pattern or pattern != self._pattern:
-            self._graph, self._pattern = self._built(atoms, found), pattern
-            self.n_topologies += 1
-            return self._graph
+        squared = squared_distances(atoms.positions, cell, pbc, edges=self._candidates)
+        if squared.min(initial=np.inf) <= MIN_DISTANCE**2:
+            # says which atoms overlap
+            edges_within(
+                atoms.positions, cell, pbc, edges=self._candidates, cutoff=cutoff
+            )
+        zones = self._zones_of(squared, cutoff, is_periodic=bool(pbc.any()))
+        if (
+            self._graph is None
+            or self._zones is None
+            or not np.array_equal(zones, self._zones)
+        ):
+            return self._built(atoms, squared, zones)
         return self._graph.with_positions(
             positions=torch.tensor(atoms.positions, dtype=torch.float64),
             cell=torch.tensor(cell, dtype=torch.float64)[None],
         )
 
-    def _built(self, atoms: Atoms, found: Edges) -> AtomGraph:
-        cell, tags = atoms.cell.array, tag_array(self.tags, len(atoms))
-        return assemble(
+    def _search(self, atoms: Atoms, pbc: Bool[np.ndarray, "3"], cutoff: float) -> None:
+        source, target, shift, _ = neighbor_list(
+            atoms.positions, atoms.cell.array, pbc, cutoff=cutoff + self._skin
+        )
+        if self._start is None or not np.array_equal(
+            self._start.numbers, atoms.numbers
+        ):
+            self._graph = None
+        self._candidates, self._zones = (source, target, shift), None
+        self._start = atoms.copy()
+        self.n_searches += 1
+
+    def _zones_of(
+        self,
+        squared: Float[np.ndarray, " candidates"],
+        cutoff: float,
+        *,
+        is_periodic: bool,
+    ) -> UInt8[np.ndarray, " candidates"]:
+        """Return how many cutoffs each edge is within; 0: there is no such edge."""
+        inside = squared <= cutoff**2 if is_periodic else squared < cutoff**2
+        zones = inside.view(np.uint8)
+        shorter = {value for value in self.rules.cutoffs.values() if value < cutoff}
+        if shorter:
+            distance = np.sqrt(squared)
+            for value in shorter:
+                zones += distance <= value
+        return zones
+
+    def _built(
+        self,
+        atoms: Atoms,
+        squared: Float[np.ndarray, " candidates"],
+        zones: UInt8[np.ndarray, " candidates"],
+    ) -> AtomGraph:
+        """Return a graph of new edges, with all of the last one that they leave."""
+        assert self._candidates is not None
+        source, target, shift = self._candidates
+        inside = np.flatnonzero(zones)
+        found = Edges(
+            source=source.take(inside),
+            target=target.take(inside),
+            shift=shift.T.take(inside, axis=1).T,
+            distance=np.sqrt(squared.take(inside)),
+        )
+        before, cell = self._graph, atoms.cell.array
+        tags = tag_array(self.tags, len(atoms))
+        graph = assemble(
             positions=atoms.positions,
             numbers=atoms.numbers,
             cell=cell,
@@ -127,6 +178,21 @@ class GraphInMotion:
                 found=found,
             ),
             rules=self.rules,
+            before=before,
+        )
+        if before is None or graph.derived is not before.derived:
+            self.n_topologies += 1
+        self._graph = graph
+        self._zones = zones if self._is_decided_by_zones(found, len(atoms)) else None
+        return graph
+
+    def _is_decided_by_zones(self, found: Edges, n_atoms: int) -> bool:
+        """Whether the edges depend on cutoffs only, not on which ones are nearer."""
+        limits = self.rules.neighbor_limits(n_atoms)
+        if limits is None:
+            return True
+        return bool(
+            np.bincount(found.target, minlength=1).max() <= min(limits.values())
         )
 
     def _holds_for(self, atoms: Atoms, cutoff: float) -> bool:
@@ -150,18 +216,6 @@ class GraphInMotion:
         step = float(np.sqrt(((atoms.positions - moved) ** 2).sum(axis=1).max()))
         # less than the skin by a margin for rounding
         return (cutoff + 2 * step) * stretch < cutoff + self._skin * (1 - 1e-6)
-
-    def _pattern_of(self, found: Edges, n_atoms: int) -> bytes:
-        """Return what decides over the topology; empty if more than cutoffs do."""
-        limits = self.rules.neighbor_limits(n_atoms)
-        if limits is not None:
-            count = np.bincount(found.target, minlength=1)
-            if count.max() > min(limits.values()):
-                return b""
-        cutoffs = sorted(set(self.rules.cutoffs.values()))
-        zone = np.searchsorted(cutoffs, found.distance, side="left").astype(np.uint8)
-        arrays = (zone, found.source, found.target, found.shift)
-        return b"edges" + b"".join(array.tobytes() for array in arrays)
 
 
 def _volume(cell: Float[np.ndarray, "3 3"]) -> float:

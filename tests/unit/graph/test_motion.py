@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jmp_calc.errors import UnsupportedSystemError
-from jmp_calc.graph.batch import AtomGraph, EdgeSet
+from jmp_calc.graph import indices
+from jmp_calc.graph.batch import GRAPHS, INDEX_LISTS, AtomGraph, EdgeSet
 from jmp_calc.graph.build import build_graph
+from jmp_calc.graph.edge_sets import Edges
 from jmp_calc.graph.motion import GraphInMotion
 from jmp_calc.graph.rules import GraphRules
 
@@ -84,6 +87,102 @@ def test_an_edge_that_comes_is_found_without_a_search() -> None:
     atoms.positions[1, 2] = 3.9
     assert motion.build(atoms).main.n_edges == 2
     assert (motion.n_searches, motion.n_topologies) == (1, 2)
+
+
+DISTANCES = {
+    # graphs that lose or gain the edge between two atoms, cutoff between both distances
+    "atom_atom": (4.3, 4.7),
+    "main": (3.8, 4.2),
+    "atom_edge": (3.4, 3.7),
+    "quadruplet": (2.8, 3.2),
+}
+LISTS_OF = {
+    "atom_atom": set(),
+    "main": set(INDEX_LISTS),
+    "atom_edge": {"main_is_atom_edge"},
+    "quadruplet": {"main_is_quadruplet", "quadruplet_reverse", "quadruplet_closure"},
+}
+
+
+@pytest.mark.parametrize("changed", DISTANCES)
+def test_what_other_edges_decide_is_kept_when_an_edge_crosses_a_cutoff(
+    changed: str,
+) -> None:
+    here, there = DISTANCES[changed]
+    atoms = Atoms("H4", [[0, 0, 0], [50, 0, 0], [50, 1, 0], [here, 0, 0]])
+    motion = GraphInMotion(SMOOTH)
+    before = motion.build(atoms)
+    atoms.positions[3, 0] = there
+    after = motion.build(atoms)
+    assert_equal(after, build_graph(atoms, SMOOTH))
+    made = {
+        name for name in GRAPHS if getattr(after, name) is not getattr(before, name)
+    }
+    assert made == {changed}
+    made = {
+        name
+        for name in INDEX_LISTS
+        if getattr(after, name) is not getattr(before, name)
+    }
+    assert made == LISTS_OF[changed]
+    assert after.derived is not before.derived
+    assert (motion.n_searches, motion.n_topologies) == (1, 2)
+
+
+@pytest.fixture
+def triangle_searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of main edges of each search for triangles."""
+    calls: list[int] = []
+    search = indices.find_triangles
+
+    def spy(main: Edges, *arguments: Any, **options: Any) -> Any:
+        calls.append(main.n_edges)
+        return search(main, *arguments, **options)
+
+    monkeypatch.setattr(indices, "find_triangles", spy)
+    return calls
+
+
+def test_a_walk_in_which_only_outer_edges_cross_finds_triangles_once(
+    triangle_searches: list[int],
+) -> None:
+    rules = GraphRules(cutoff=2.5, atom_atom_cutoff=6.0)
+    atoms, random = bulk("Si", cubic=True) * 2, np.random.default_rng(0)
+    start, motion = atoms.positions.copy(), GraphInMotion(rules)
+    for _ in range(8):
+        atoms.positions = start + 0.02 * random.standard_normal(start.shape)
+        graph = motion.build(atoms)
+    assert motion.n_topologies == 8
+    assert triangle_searches == [graph.main.n_edges]
+
+
+def test_neighbors_that_keep_their_rank_keep_the_topology(
+    triangle_searches: list[int],
+) -> None:
+    """Where limits cut edges off, they are ranked in every step, and no more."""
+    rules = RULES["published, limits active"]
+    atoms, random = systems()["slab"], np.random.default_rng(0)
+    atoms.rattle(0.05, seed=1)
+    start, motion = atoms.positions.copy(), GraphInMotion(rules)
+    graphs = []
+    for _ in range(5):
+        atoms.positions = start + 1e-6 * random.standard_normal(start.shape)
+        graphs.append(motion.build(atoms))
+        assert_equal(graphs[-1], build_graph(atoms, rules))
+    assert motion.n_topologies == 1
+    assert all(graph.derived is graphs[0].derived for graph in graphs)
+    assert len(triangle_searches) == 1 + 5
+
+
+def test_a_new_search_that_finds_the_same_edges_keeps_the_topology() -> None:
+    atoms = molecule("CH3CH2OH")
+    motion = GraphInMotion(SMOOTH)
+    before = motion.build(atoms)
+    atoms.positions += [3.0, 0, 0]
+    after = motion.build(atoms)
+    assert (motion.n_searches, motion.n_topologies) == (2, 1)
+    assert after.derived is before.derived
+    assert_equal(after, build_graph(atoms, SMOOTH))
 
 
 @pytest.mark.parametrize("how", ["far", "cell", "element", "boundary"])
