@@ -17,7 +17,7 @@ from ase.calculators.calculator import (
 )
 from jaxtyping import Float, Int
 
-from jmp_calc.calculator.approximate import approximation_note, checked_approximation
+from jmp_calc.calculator.approximate import checked_approximation
 from jmp_calc.calculator.batches import split_into_batches
 from jmp_calc.calculator.changes import changes_between
 from jmp_calc.calculator.decision import Decision, decide
@@ -79,13 +79,12 @@ class JMPCalculator(Calculator):
         device: "cpu", "cuda" or "cuda:1".
         dtype: Precision of the network, "float32" or "float64". Coordinates, reference
             energies and sums are float64 in either case.
-        compile: Whether to compile the network with torch.compile, which takes a minute
-            or two in the first calculation and pays off in long runs. What is compiled
-            is compared with what is not; where that fails, a warning says why and
-            nothing is compiled. Not measured on CUDA.
-        approximate: Products of matrices with fewer digits: "tf32" (10 bits; CUDA
-            only, no effect elsewhere; not measured) or "bf16" (7 bits, see
-            :func:`jmp_calc.calculator.approximate.arithmetic`); None: exact.
+        compile: Whether to compile the network with torch.compile, in a minute or two
+            of the first calculation, with a check, and a warning where that fails. No
+            gain on the CPU; not measured on CUDA.
+        approximate: Fewer digits in products of matrices: "tf32" (only on CUDA, not
+            measured) or "bf16", whose errors of forces show; None: exact. See
+            :func:`jmp_calc.calculator.approximate.arithmetic`.
         recompute: Whether gradients always compute each block of the network again,
             for structures that do not fit otherwise: the same results to the last bit,
             in a third of the memory and half as much time again. By default that is
@@ -257,12 +256,10 @@ class JMPCalculator(Calculator):
         choice, tags = decision.choice, self._tags(atoms, decision)
         self._announced.add(choice.spec.name)  # whoever asks needs no log of it
         facts = choice_facts(atoms, choice, tags)
-        approximate = self.parameters["approximate"]
-        if approximate is not None:
-            facts["notes"] = [*facts["notes"], approximation_note(approximate)]
         return {
             "model": self.parameters["model"],
             **facts,
+            "notes": [*facts["notes"], *self.engine.notes],
             "weights_sha256": info.get("weights_sha256"),
             "licence": info.get("licence", choice.spec.licence),
         }

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+from jmp_calc.calculator.approximate import approximation_note
 from jmp_calc.calculator.compiled import CompiledNetwork
 from jmp_calc.calculator.evaluation import Task, predict
 from jmp_calc.calculator.topology import TopologyOnDevice
@@ -67,6 +68,8 @@ class Engine:
             if compile
             else None
         )
+        self.notes = [] if approximate is None else [approximation_note(approximate)]
+        """Sentences about what results are like."""
         self._topology = TopologyOnDevice(next(model.parameters()).device)
 
     def predict(
