@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -22,6 +23,20 @@ def hardware() -> str:
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name()).replace(" ", "-")
     return f"{platform.machine()}-{torch.get_num_threads()}threads"
+
+
+def processor() -> dict[str, Any]:
+    """Return the model of the processor, and how many cores and how much memory."""
+    facts: dict[str, Any] = {"processor": platform.processor() or platform.machine()}
+    cpuinfo, meminfo = Path("/proc/cpuinfo"), Path("/proc/meminfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+        facts = {"processor": names[0] if names else facts["processor"]}
+    facts["cores"] = len(os.sched_getaffinity(0))
+    if meminfo.exists():
+        facts["memory_GB"] = round(int(meminfo.read_text().split()[1]) / 2**20, 1)
+    return facts
 
 
 def write_result(
@@ -49,6 +64,7 @@ def write_result(
         "date": str(date.today()),
         "commit": commit or None,
         "hardware": hardware(),
+        **processor(),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in _PACKAGES},
