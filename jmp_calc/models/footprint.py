@@ -44,6 +44,10 @@ class Footprint:
             config: The network.
             dtype: Precision of the network.
         """
+        key = cls, config, dtype
+        known = graph.derived.get(key)
+        if isinstance(known, cls):
+            return known
         n_blocks, n_angular = config.num_blocks, config.num_spherical
         row = graph.main.n_edges * config.emb_size_edge
         n_edges = sum(getattr(graph, name).n_edges for name in GRAPHS)
@@ -57,10 +61,11 @@ class Footprint:
         # the inputs of every block, and derivatives, beside one block
         one_block = (ROWS_PER_BLOCK + 2 * n_blocks + 4) * row
         factor = _OVERHEAD * dtype.itemsize
-        return cls(
+        found = graph.derived[key] = cls(
             keeping=int(factor * (bases + shared + blocks)),
             recomputing=int(factor * (max(bases, one_block) + 2 * shared)),
         )
+        return found
 
 
 def bytes_per_main_edge(config: ModelConfig, dtype: torch.dtype) -> int:

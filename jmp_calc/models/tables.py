@@ -138,10 +138,10 @@ class _OuterSum(_Notes):
         for start in range(0, n_harmonics, step):
             j = slice(start, start + step)
             table: Tensor | None = None
-            for grad, x in noted:
+            for pair in noted:
                 grad, x = (
                     part.view(n_atoms, n_harmonics, *part.shape[1:])[:, j].flatten(0, 1)
-                    for part in (grad, x)
+                    for part in pair
                 )
                 if table is None:
                     table = torch.bmm(grad, x.transpose(1, 2))

@@ -11,13 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jmp_calc.errors import ArgumentError
+from jmp_calc.models.activation import SILU_GAIN
 from jmp_calc.models.embedding import Shared
 from jmp_calc.models.frozen.functions import (
-    SILU_GAIN,
     Concatenated,
     Joined,
     Messages,
     Residuals,
+    Summed,
     Updated,
     residual_weights,
 )
@@ -27,7 +28,7 @@ from jmp_calc.models.interaction import (
     sum_quadruplets,
     sum_triplets,
 )
-from jmp_calc.models.layers import INV_SQRT_2, Dense, ScaleFactor, sum_by_target
+from jmp_calc.models.layers import INV_SQRT_2, Dense, ScaleFactor
 
 
 def factor_of(layer: ScaleFactor) -> float:
@@ -95,15 +96,13 @@ class FrozenAtomUpdate(Weights):
     """Gated sum of the incoming edges of each atom, and residual layers after it."""
 
     gate: Tensor
-    dense: Tensor
 
     def __init__(self, layer: AtomUpdate) -> None:
         super().__init__()
         then = layer.dense_in
         self.keep("gate", transposed(layer.radial, factor_of(layer.scale_sum)))
-        dense = transposed(then) if isinstance(then, Dense) else torch.empty(0)
-        self.keep("dense", dense)
-        self.residuals = FrozenResiduals(layer.residuals)
+        self.keep_all("dense", [transposed(then)] if isinstance(then, Dense) else [])
+        self.keep_all("residual", residual_weights(layer.residuals))
 
     def forward(
         self,
@@ -112,13 +111,16 @@ class FrozenAtomUpdate(Weights):
         shared: Shared,
     ) -> Float[Tensor, "atoms atom_dim"]:
         """Return new atom features from edge features."""
-        graph = shared.graph
-        gated = edge * torch.mm(radial, self.gate)
-        x = sum_by_target(gated, graph.main.target, graph.n_atoms)
-        if self.dense.numel():
-            x = torch.nn.functional.silu(torch.mm(x, self.dense)) * SILU_GAIN
-        out: Tensor = self.residuals(x)
-        return out
+        x: Tensor = Summed.apply(  # type: ignore[no-untyped-call]  # torch
+            edge,
+            radial,
+            shared.graph.main.target,
+            shared.graph.n_atoms,
+            self.gate,
+            next(iter(self.all("dense")), None),
+            self.all("residual"),
+        )
+        return x
 
 
 class FrozenBlock(Weights):

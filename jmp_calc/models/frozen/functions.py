@@ -20,8 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-SILU_GAIN = 1 / 0.6
-"""What the scaled activation is multiplied with; see ``layers.scaled_silu``."""
+from jmp_calc.models.activation import SILU_GAIN
+from jmp_calc.models.layers import sum_by_target
 
 _silu_backward = torch.ops.aten.silu_backward
 
@@ -293,3 +293,47 @@ class Concatenated(torch.autograd.Function):
             for index in (source, target)
         )
         return edge, of_source, of_target, None, None, None, None
+
+
+class Summed(torch.autograd.Function):
+    """Atom features: the gated sum of incoming edges, and residual layers after it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        edge: Float[Tensor, "edges edge_dim"],
+        radial: Float[Tensor, "edges rbf"],
+        target: Int[Tensor, " edges"],
+        n_atoms: int,
+        gate: Float[Tensor, "rbf edge_dim"],
+        dense: Float[Tensor, "edge_dim atom_dim"] | None,
+        layers: Sequence[Tensor],
+    ) -> Float[Tensor, "atoms atom_dim"]:
+        """Sum up, and apply the layers; no ``dense`` if both widths are the same."""
+        gated = torch.mm(radial, gate).mul_(edge)
+        x = sum_by_target(gated, target, n_atoms)
+        saved = [edge, radial, target]
+        if dense is not None:
+            saved.append(torch.mm(x, dense))
+            x = torch.nn.functional.silu(saved[-1]).mul_(SILU_GAIN)
+        x = residuals_forward(x, layers, saved)
+        ctx.save_for_backward(*saved)
+        ctx.gate, ctx.dense, ctx.layers = gate, dense, layers
+        ctx.scale = 2 ** (-len(layers) / 4)
+        return x * ctx.scale if layers else x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the derivatives with respect to edge features and radial factors."""
+        edge, radial, target, *saved = ctx.saved_tensors
+        grad = residuals_backward(
+            grad * (ctx.scale * top_gain(ctx.layers)), ctx.layers, saved
+        )
+        if ctx.dense is not None:
+            grad = _silu_backward(grad.mul_(SILU_GAIN), saved.pop())
+            grad = torch.mm(grad, ctx.dense.t())
+        of_edges = grad.index_select(0, target)
+        by_edge = torch.mm(radial, ctx.gate).mul_(of_edges)
+        by_radial = torch.mm(of_edges.mul_(edge), ctx.gate.t())
+        return by_edge, by_radial, None, None, None, None, None
