@@ -146,9 +146,10 @@ def squared_distances(
     source, target, shift = edges
     squared = np.zeros(len(source))
     coordinates = positions.T.copy()
+    axes = np.flatnonzero(pbc).tolist()
     repeats = [
-        [(axis, along[axis]) for axis in np.flatnonzero(pbc) if along[axis]]
-        for along in cell.T
+        [(axis, along[axis]) for axis in axes if along[axis]]
+        for along in cell.T.tolist()
     ]
     for begin in range(0, len(source), _EDGES_AT_A_TIME):
         part = slice(begin, begin + _EDGES_AT_A_TIME)
