@@ -49,18 +49,18 @@ def silu_second(
 ) -> Float[Tensor, "*shape"]:
     """Return the second derivative of silu (without 1 / 0.6) times two factors.
 
-    With the logistic function s it is ``s (1 - s) (2 + x (1 - 2 s))``. Arrays are
-    written over while they are in the cache.
+    With the logistic function s it is ``s (1 - s) (2 + x (1 - 2 s))``.
 
     Args:
         grad: One factor.
-        by: The other.
+        by: The other; gets the result, because it is in the cache and new memory is
+            not.
         x: What has entered the activation.
     """
     s = torch.sigmoid(x)
-    y = torch.addcmul(x, x, s, value=-2).add_(2).mul_(grad).mul_(by)
-    torch.ops.aten.sigmoid_backward.grad_input(y, s, grad_input=y)
-    return y
+    by.mul_(torch.addcmul(x, x, s, value=-2).add_(2)).mul_(grad)
+    torch.ops.aten.sigmoid_backward.grad_input(by, s, grad_input=by)
+    return by
 
 
 class _ScaledSiLU(torch.autograd.Function):

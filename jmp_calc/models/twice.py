@@ -149,8 +149,8 @@ class _DenseDerivative(torch.autograd.Function):
         grad, hidden, weight = ctx.saved_tensors
         by_weight = _product(silu_derivative(grad, hidden).T, by, SILU_GAIN)
         inner = _product(by, weight.T, SILU_GAIN)
-        by_hidden = silu_second(grad, inner, hidden)
-        return silu_derivative(inner, hidden), by_hidden, by_weight
+        by_grad = silu_derivative(inner, hidden)
+        return by_grad, silu_second(grad, inner, hidden), by_weight
 
 
 class _Residual(torch.autograd.Function):
@@ -220,12 +220,12 @@ class _ResidualDerivative(torch.autograd.Function):
         scale = SILU_GAIN * _INV_SQRT_2
         by_first = _product(silu_derivative(middle, inner).T, by, SILU_GAIN)
         back = _product(by, first.T, SILU_GAIN)
-        by_inner = silu_second(middle, back, inner)
         by_middle = silu_derivative(back, inner)
+        by_inner = silu_second(middle, back, inner)
         by_second = _product(silu_derivative(grad, outer).T, by_middle, scale)
         back = _product(by_middle, second.T, scale)
-        by_outer = silu_second(grad, back, outer)
         by_grad = silu_derivative(back, outer).add_(by, alpha=_INV_SQRT_2)
+        by_outer = silu_second(grad, back, outer)
         return by_grad, by_inner, by_outer, by_first, by_second
 
 
