@@ -357,13 +357,9 @@ def _symmetric(
     layer: TripletInteraction | QuadrupletInteraction, y: Tensor, shared: Shared
 ) -> Tensor:
     """Project up, and join the messages of both directions of an edge."""
-    swap = shared.graph.swap
-
-    def join(y: Tensor, up_ca: Tensor, up_ac: Tensor) -> Tensor:
-        back = scaled_silu(linear(y, up_ac))[swap]
-        return (scaled_silu(linear(y, up_ca)) + back) * INV_SQRT_2
-
-    return _light(shared, join, y, layer.up_ca.weight, layer.up_ac.weight)
+    back = layer.up_ac(y).index_select(0, shared.graph.swap)
+    out: Tensor = (layer.up_ca(y) + back) * INV_SQRT_2
+    return out
 
 
 def _light(shared: Shared, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
