@@ -28,9 +28,9 @@ def batch(rules: Any) -> AtomGraph:
     return collate([build_graph(atoms, rules) for atoms in systems])
 
 
-def values(model: JMPModel, graph: AtomGraph) -> dict[str, Tensor]:
+def values(model: JMPModel, graph: AtomGraph, **how: bool) -> dict[str, Tensor]:
     """Energy, forces, and how a loss of both changes with every weight."""
-    found = model(graph, "task", forces="gradient", create_graph=True)
+    found = model(graph, "task", forces="gradient", create_graph=True, **how)
     assert found.forces is not None
     generator = torch.Generator().manual_seed(0)
     label = torch.randn(found.forces.shape, generator=generator, dtype=torch.float64)
@@ -49,13 +49,14 @@ def values(model: JMPModel, graph: AtomGraph) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("rules", ["smooth", "published"])
+@pytest.mark.parametrize("recompute", [False, True])
 def test_energy_forces_and_gradients_of_weights_equal_the_enumerated_ones(
-    rules: Any,
+    rules: Any, recompute: bool
 ) -> None:
     model = tiny_model(rules).requires_grad_(True)
     graph = batch(model.heads["task"].graph)
     expected = values(EnumeratedNetwork(model, graph), graph)
-    found = values(model, graph)
+    found = values(model, graph, recompute=recompute)
     assert found.keys() == expected.keys()
     assert len(found) > 100
     for name, value in found.items():
