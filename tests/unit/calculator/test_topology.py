@@ -117,3 +117,50 @@ def test_results_of_a_walk_equal_those_of_fresh_graphs(name, monkeypatch) -> Non
         np.testing.assert_array_equal(found["forces"], fresh["forces"])
     assert calc._motion is not None
     assert moved["all"] == calc._motion.n_topologies < 8
+
+
+ASKS = ("_local_scalar_dense", "nonzero", "equal", "bincount", "_unique2", "is_nonzero")
+"""Operations whose result, or its size, the CPU has to wait for."""
+
+
+class Questions(TorchDispatchMode):
+    """Takes down what the CPU wants to know of the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        chosen = (
+            args[1] if name.startswith("index") and isinstance(args[1], list) else []
+        )
+        if name in ASKS or any(getattr(x, "dtype", None) == torch.bool for x in chosen):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["molecule", "crystal"])
+def test_the_network_waits_for_no_number_while_the_topology_stays(
+    name, monkeypatch
+) -> None:
+    atoms = molecule("CH3CH2OH") if name == "molecule" else bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    calc = JMPCalculator(smooth_model())
+    forward, asked = calc.model.forward, []
+
+    def watched(*args, **kwargs):
+        with Questions() as questions:
+            found = forward(*args, **kwargs)
+        asked.append(questions.found)
+        return found
+
+    monkeypatch.setattr(calc.model, "forward", watched)
+    properties = ["energy", "forces"] + ["stress"] * (name == "crystal")
+    for _ in range(3):
+        atoms.positions += 1e-5
+        atoms.positions[0] += 1e-5
+        calc.calculate(atoms, properties)
+    first, *then = asked
+    assert first  # the layout of a new topology
+    assert then == [[], []]
