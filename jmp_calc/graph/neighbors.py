@@ -1,10 +1,10 @@
 """Positions and cell to a list of neighbors, whatever the cell looks like.
 
-The search itself is that of matscipy, which needs three independent cell vectors and
-lays one grid over the whole cell. Molecules, wires and slabs have fewer, and cells with
-much vacuum would need a huge grid, so each search runs in a frame of its own: atoms
-wrapped, empty directions cut open, vacuum taken out. Distances are always computed from
-the positions as given.
+The search itself tries all images in small cells (images.py) and is that of matscipy in
+large ones, which needs three independent cell vectors and lays one grid over the whole
+cell. Molecules, wires and slabs have fewer, and cells with much vacuum would need a
+huge grid, so each search runs in a frame of its own: atoms wrapped, empty directions
+cut open, vacuum taken out. Distances are always computed from the positions as given.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from matscipy.neighbours import neighbour_list
 
 from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.graph.images import Pairs, try_all_images
 from jmp_calc.graph.keys import EdgeKeys
 
 MIN_DISTANCE = 0.01
@@ -221,13 +222,6 @@ def _candidates(
         target, source = (~np.eye(n_atoms, dtype=bool)).nonzero()
         return source, target, np.zeros((len(source), 3), dtype=np.int64)
     target, source, shift = _search(positions, cell, pbc, cutoff)
-    keys = EdgeKeys(n_atoms, [shift])
-    if keys.fit:
-        # to sort the keys and take them apart is faster than to bring edges into order
-        source, target, shift = keys.edges(np.sort(keys.of(source, target, shift)))
-    else:
-        order = np.lexsort((*shift.T[::-1], source, target))
-        source, target, shift = source[order], target[order], shift[order]
     itself = np.flatnonzero(source == target)
     itself = itself[~shift[itself].any(axis=1)]
     if len(itself):
@@ -241,10 +235,8 @@ def _search(
     cell: Float[np.ndarray, "3 3"],
     pbc: Bool[np.ndarray, "3"],
     cutoff: float,
-) -> tuple[
-    Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], Int[np.ndarray, "pairs 3"]
-]:
-    """Return target, source and shift of at least all pairs within the cutoff."""
+) -> Pairs:
+    """Return at least all pairs within the cutoff, in canonical order."""
     reach = cutoff * (1 + 1e-6) + 1e-6
     wraps, is_open = _wrap(positions, cell, pbc, reach)
     repeats = pbc & ~is_open
@@ -256,19 +248,36 @@ def _search(
     wrapped = coordinate @ frame
     frame = frame * lengths[:, None]
 
+    found = try_all_images(wrapped, frame, repeats, reach=reach)
+    if found is None:
+        found = _searched_on_grid(wrapped, frame, repeats, reach)
+    target, source, shift = found
+    for axis in np.flatnonzero(wraps.any(axis=0)):
+        shift[:, axis] += wraps[target, axis] - wraps[source, axis]
+    return target, source, shift
+
+
+def _searched_on_grid(
+    positions: Float[np.ndarray, "atoms 3"],
+    frame: Float[np.ndarray, "3 3"],
+    repeats: Bool[np.ndarray, "3"],
+    reach: float,
+) -> Pairs:
     heights = 1 / np.linalg.norm(np.linalg.inv(frame), axis=0)
     grid_cells = np.maximum(heights / reach, 1).prod()
     target, source, shift = neighbour_list(
         "ijS",
-        positions=wrapped,
+        positions=positions,
         cell=frame,
         pbc=repeats,
         cutoff=float(reach * max(1.0, grid_cells / _MAX_GRID_CELLS) ** (1 / 3)),
     )
     target, source = target.astype(np.int64), source.astype(np.int64)
     shift = shift.astype(np.int64)
-    for axis in np.flatnonzero(wraps.any(axis=0)):
-        shift[:, axis] += wraps[target, axis] - wraps[source, axis]
+    # To sort keys and take them apart is faster than to bring edges into order. As
+    # atoms are inside the frame, shifts are small, and the keys always fit.
+    keys = EdgeKeys(len(positions), [shift])
+    source, target, shift = keys.edges(np.sort(keys.of(source, target, shift)))
     return target, source, shift
 
 

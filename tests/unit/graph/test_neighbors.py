@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jmp_calc.errors import UnsupportedSystemError
-from jmp_calc.graph import neighbors
+from jmp_calc.graph import images, neighbors
 from jmp_calc.graph.neighbors import neighbor_list
 from oracle.neighbors import brute_force_neighbors
 
@@ -104,7 +104,22 @@ def without_trying_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbors, "_MAX_ATOMS_OF_ALL_PAIRS", 0)
 
 
-@pytest.mark.usefixtures("without_trying_all_pairs")
+@pytest.fixture
+def on_grid(monkeypatch: pytest.MonkeyPatch, without_trying_all_pairs: None) -> None:
+    monkeypatch.setattr(images, "_MAX_IMAGES", 0)
+
+
+@pytest.fixture(params=["images", "grid"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All images are tried whatever the cell, or none are."""
+    if request.param == "grid":
+        request.getfixturevalue("on_grid")
+    else:
+        request.getfixturevalue("without_trying_all_pairs")
+        monkeypatch.setattr(images, "_COST_ON_GRID", 1e99)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("cutoff", [1.3, 6.2])
 def test_every_image_within_the_cutoff_is_found(name: str, cutoff: float) -> None:
@@ -121,6 +136,7 @@ def test_trying_all_pairs_of_a_molecule_is_a_search(
     assert searches == []
 
 
+@pytest.mark.usefixtures("way")
 def test_edges_that_cannot_be_numbered_are_in_order() -> None:
     """Atoms so many cells apart that no key of 64 bits holds their shifts."""
     home = np.array([[0, 0, 0], [10**7, -(10**7), 10**7], [1, 2, 3]])
@@ -137,6 +153,8 @@ def test_edges_that_cannot_be_numbered_are_in_order() -> None:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
+    is_grid=st.booleans(),
+    n_at_a_time=st.sampled_from([1, images._PAIRS_AT_A_TIME]),
     seed=st.integers(0, 10**6),
     n_atoms=st.integers(1, 5),
     pbc=st.tuples(*[st.booleans()] * 3),
@@ -144,6 +162,8 @@ def test_edges_that_cannot_be_numbered_are_in_order() -> None:
     cutoff=st.floats(0.5, 6.0),
 )
 def test_random_cells_equal_brute_force(
+    is_grid: bool,
+    n_at_a_time: int,
     seed: int,
     n_atoms: int,
     pbc: tuple[bool, bool, bool],
@@ -153,9 +173,25 @@ def test_random_cells_equal_brute_force(
     rng = np.random.default_rng(seed)
     cell = (np.eye(3) + rng.uniform(-0.4, 0.4, (3, 3))) * np.array(stretch)[:, None] * 3
     positions = rng.uniform(-1, 2, (n_atoms, 3)) @ cell
-    _check_against_brute_force(
-        Atoms("Ar" * n_atoms, positions, cell=cell, pbc=pbc), cutoff
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbors, "_MAX_ATOMS_OF_ALL_PAIRS", 0)
+        patch.setattr(images, "_COST_ON_GRID", 0 if is_grid else 1e99)
+        patch.setattr(images, "_PAIRS_AT_A_TIME", n_at_a_time)
+        _check_against_brute_force(
+            Atoms("Ar" * n_atoms, positions, cell=cell, pbc=pbc), cutoff
+        )
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "is_on_grid"),
+    [((2, 2, 2), False), ((9, 9, 9), True), ((40, 1, 1), True)],
+)
+def test_a_grid_is_laid_over_large_cells_only(
+    n_cells: tuple[int, int, int], is_on_grid: bool, searches: list[dict[str, Any]]
+) -> None:
+    atoms = bulk("Cu", cubic=True) * n_cells
+    neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, cutoff=4.0)
+    assert len(searches) == is_on_grid
 
 
 @pytest.mark.parametrize("name", ["crystal", "touching across the border"])
@@ -214,7 +250,7 @@ def test_a_huge_sparse_cell_needs_no_huge_grid(searches: list[dict[str, Any]]) -
     assert volume / searches[0]["cutoff"] ** 3 < 1.1e7
 
 
-@pytest.mark.usefixtures("without_trying_all_pairs")
+@pytest.mark.usefixtures("on_grid")
 @pytest.mark.parametrize("is_periodic", [False, True])
 def test_an_atom_that_left_does_not_widen_the_search(
     is_periodic: bool, searches: list[dict[str, Any]]
