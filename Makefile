@@ -14,6 +14,7 @@ test: $(VENV)/installed-test
 
 slow: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	JAXTYPING_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m compile
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

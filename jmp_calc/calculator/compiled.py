@@ -106,10 +106,8 @@ class CompiledNetwork:
         problem = difference(found, expected, self._tolerance)
         if problem is not None:
             return self._give_up(f"its results are wrong: {problem}", expected)
-        _logger.log(
-            logging.INFO if before else logging.WARNING,
-            "compiled in %.1f s; results equal those of the network as it is",
-            seconds,
+        _logger.warning(
+            "compiled in %.1f s; results equal those of the network as it is", seconds
         )
         return found
 

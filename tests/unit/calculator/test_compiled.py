@@ -97,10 +97,16 @@ def test_what_is_compiled_again_is_checked_again(
 ) -> None:
     n_exact = n_references(calc, monkeypatch)
     calc.evaluate([ethanol])
+    calc.evaluate([molecule("CH4")])
+    assert n_exact[0] == 2
+    assert [text.startswith("compiled in ") for text in warnings_of(caplog)[-2:]] == [
+        True,
+        True,
+    ]
     compiler.factor = 1.001
     water = molecule("H2O")
     found = calc.evaluate([water], PROPERTIES)[0]
-    assert n_exact[0] == 2
+    assert n_exact[0] == 3
     assert "its results are wrong" in warnings_of(caplog)[-1]
     assert found["energy"] == wanted(water)["energy"]
 
