@@ -4,9 +4,9 @@
 
 Periodic boxes of random atoms with the density of water (0.1 atoms per cubic angstrom).
 
-- ``neighbors`` (``--cutoff``): ``ours`` searches with matscipy and adds the wrapping,
-  checks and canonical order that the graph needs; ``matscipy`` and ``vesin`` (if it is
-  installed) are the bare searches.
+- ``neighbors`` (``--cutoff``): ``ours`` tries all images in small cells, searches with
+  matscipy in large ones, and adds the wrapping, checks and canonical order that the
+  graph needs; ``matscipy`` and ``vesin`` (if it is installed) are the bare searches.
 - ``graph``, by the rules of jmp-nano and the published ones (8 angstrom, nearest 30):
   ``fresh`` builds the whole graph of one structure; ``kept`` is a step of dynamics in
   which no edge changes (jmp_calc.graph.motion), everything but the network included;
