@@ -87,8 +87,8 @@ class JMPCalculator(Calculator):
             :func:`jmp_calc.calculator.approximate.arithmetic`.
         recompute: Whether gradients always compute each block of the network again,
             for structures that do not fit otherwise: the same results to the last bit,
-            in a third of the memory and half as much time again. By default that is
-            done where the memory that is free would not suffice.
+            in two fifths of the memory (large crystals) and a third more time. By
+            default that is done where the memory that is free would not suffice.
         offline: Whether to fail rather than to download weights.
 
     Raises:

@@ -184,7 +184,8 @@ def open_job(
     """
     check_output(files, output, structures)
     with one_line_warnings() as told, terminated_like_ctrl_c():
-        keep_freed_memory()
+        if not model.recompute:  # who is short of memory gives it back
+            keep_freed_memory()
         calculator = build_calculator(model)
         about = describe_first(calculator, samples or structures, model)
         told.extend(about["notes"])
