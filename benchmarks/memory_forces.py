@@ -134,7 +134,7 @@ def plot(values: dict[str, Any], path: Path) -> None:
     figure = new_figure(6.4, 4.0)
     axes = figure.add_subplot()
     for place, (way, label) in enumerate(
-        zip(WAYS, ("as it is", "recompute"), strict=True)
+        zip(WAYS, ("default", "recompute"), strict=True)
     ):
         points = values[way]["points"]
         atoms = np.array([point["n_atoms"] for point in points])
@@ -142,6 +142,10 @@ def plot(values: dict[str, Any], path: Path) -> None:
         axes.plot(atoms, peak, "o-", color=color(place), label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    shown, gigabytes = (24, 96, 432, 2016), (0.25, 1, 4, 16)
+    axes.set_xticks(shown, [str(x) for x in shown], minor=False)
+    axes.set_yticks(gigabytes, [str(y) for y in gigabytes], minor=False)
+    axes.minorticks_off()
     axes.set_xlabel("atoms of rutile TiO$_2$")
     axes.set_ylabel("memory above the weights (GB)")
     tidy(axes)
