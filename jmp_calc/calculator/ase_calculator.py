@@ -381,13 +381,13 @@ class JMPCalculator(Calculator):
     ) -> Task:
         self._has_warned = self._has_warned or warn_ignored(atoms)
         choice, tags = decision.choice, self._tags(atoms, decision)
+        device = torch.device(self.parameters["device"])
         if is_moving and not (
             self._motion and self._motion.is_for(choice.spec.graph, tags)
         ):
-            self._motion = GraphInMotion(choice.spec.graph, tags)
-        return task_of(
-            atoms, choice, tags, properties, motion=self._motion if is_moving else None
-        )
+            self._motion = GraphInMotion(choice.spec.graph, tags, device=device)
+        motion = self._motion if is_moving else None
+        return task_of(atoms, choice, tags, properties, motion=motion, device=device)
 
     def _tags(
         self, atoms: Atoms, decision: Decision

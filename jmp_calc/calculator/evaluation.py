@@ -54,6 +54,7 @@ def task_of(
     properties: Sequence[str],
     *,
     motion: GraphInMotion | None = None,
+    device: torch.device | None = None,
 ) -> Task:
     """Return what is to be computed of a structure.
 
@@ -63,6 +64,7 @@ def task_of(
         tags: OC20 tags, if the head looks at them.
         properties: Names of ``PROPERTIES``.
         motion: What is known of its graph by these rules and tags; None: nothing.
+        device: That of the network; GPUs search the neighbors of large structures.
 
     Raises:
         PropertyNotImplementedError: If stress is asked for and the structure is not
@@ -78,7 +80,7 @@ def task_of(
     # with the stress, gradient forces come at no cost
     has_forces = "forces" in properties or (has_stress and choice.forces == "gradient")
     return Task(
-        graph=build_graph(atoms, spec.graph, tags=tags)
+        graph=build_graph(atoms, spec.graph, tags=tags, device=device)
         if motion is None
         else motion.build(atoms),
         spec=spec,

@@ -117,7 +117,7 @@ class Predictor:
         chosen = _chosen(loaded, heads)
         loaded = loaded.to(device=target, dtype=DTYPES[dtype])
         self.model = freeze_(loaded)
-        self._recompute = recompute
+        self._recompute, self._device = recompute, target
         self.quantities = _quantities(loaded, chosen)
         """What is predicted, in the order of the results."""
         self._energy = [
@@ -218,7 +218,8 @@ class Predictor:
             _check_not_empty(atoms)
             for name in heads:
                 check_fit(self.model, atoms, name)
-            graph = build_graph(atoms, rules, tags=_tags(atoms, rules))
+            tags = _tags(atoms, rules)
+            graph = build_graph(atoms, rules, tags=tags, device=self._device)
             return Task(graph=graph, spec=spec)
 
         tasks = ((k, _numbered(task, k, atoms)) for k, atoms in enumerate(frames))
@@ -238,7 +239,9 @@ class Predictor:
         def task(atoms: Atoms) -> Task:
             decision = decide(self.model, atoms, head=name or None, forces=None)
             spec = decision.choice.spec
-            graph = build_graph(atoms, spec.graph, tags=decision.guessed_tags)
+            graph = build_graph(
+                atoms, spec.graph, tags=decision.guessed_tags, device=self._device
+            )
             return Task(graph=graph, spec=spec, forces=decision.choice.forces)
 
         tasks = ((k, _numbered(task, k, atoms)) for k, atoms in enumerate(frames))

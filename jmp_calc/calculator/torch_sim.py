@@ -182,7 +182,9 @@ class JMPTorchSimModel(ModelInterface):  # type: ignore[misc]  # torch-sim is un
     def _task(self, atoms: Atoms, decision: Decision) -> Task:
         spec = decision.choice.spec
         return Task(
-            graph=build_graph(atoms, spec.graph, tags=decision.guessed_tags),
+            graph=build_graph(
+                atoms, spec.graph, tags=decision.guessed_tags, device=self._device
+            ),
             spec=spec,
             forces=decision.choice.forces if self._compute_forces else None,
             has_stress=self._compute_stress

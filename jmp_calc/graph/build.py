@@ -31,6 +31,7 @@ def build_graph(
     tags: Sequence[int] | Int[np.ndarray, " atoms"] | None = None,
     edge_dropout: float = 0.0,
     generator: np.random.Generator | None = None,
+    device: torch.device | None = None,
 ) -> AtomGraph:
     """Return the graph of one system, on the CPU.
 
@@ -41,6 +42,8 @@ def build_graph(
             for all. ``atoms.get_tags()`` is not read, because others use it otherwise.
         edge_dropout: Part of the edges that is left out at random, in training only.
         generator: What chooses these edges; needed if there are any.
+        device: That of the network. If it is a GPU, edges of large systems are searched
+            there (not measured); the graph is the same to the last bit.
 
     Raises:
         ArgumentError: If there is not one tag per atom, or edges are to be dropped
@@ -60,6 +63,7 @@ def build_graph(
         rules=rules,
         edge_dropout=edge_dropout,
         generator=generator,
+        device=device,
     )
 
 
@@ -73,6 +77,7 @@ def graph_from_arrays(
     tags: Sequence[int] | Int[np.ndarray, " atoms"] | None = None,
     edge_dropout: float = 0.0,
     generator: np.random.Generator | None = None,
+    device: torch.device | None = None,
 ) -> AtomGraph:
     """Return the graph of one system given as arrays; see :func:`build_graph`.
 
@@ -85,6 +90,7 @@ def graph_from_arrays(
         tags: OC20 tag of each atom; None: 2 for all.
         edge_dropout: Part of the edges that is left out at random.
         generator: What chooses these edges.
+        device: That of the network.
     """
     of_atoms = tag_array(tags, len(numbers))
     return assemble(
@@ -99,6 +105,7 @@ def graph_from_arrays(
             tags=of_atoms,
             rules=rules,
             dropout=_checked_dropout(edge_dropout, generator),
+            device=device,
         ),
         rules=rules,
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 
 from jmp_calc.graph.batch import GRAPHS
@@ -78,6 +79,7 @@ def build_edge_sets(
     rules: GraphRules,
     dropout: EdgeDropout | None = None,
     found: Edges | None = None,
+    device: torch.device | None = None,
 ) -> dict[str, Edges]:
     """Return the edges of each graph (main, atom_edge, quadruplet, atom_atom).
 
@@ -95,6 +97,7 @@ def build_edge_sets(
         rules: What the weights assume.
         dropout: Leaves out edges at random (training); None: all stay.
         found: All edges within :func:`search_cutoff`, if they are known already.
+        device: That of the network, see :func:`jmp_calc.graph.neighbors.neighbor_list`.
 
     Source:
         GemNet-OC specification, sections 2.4 to 2.7; dropout: 2.5, and training
@@ -103,7 +106,9 @@ def build_edge_sets(
     limits = rules.neighbor_limits(len(positions))
     pbc = periodic_directions(pbc, rules)
     if found is None:
-        found = _search(positions, cell, pbc, cutoff=search_cutoff(rules))
+        found = _search(
+            positions, cell, pbc, cutoff=search_cutoff(rules), device=device
+        )
     if limits is None:
         edges = _within_cutoffs(found, cutoffs=rules.cutoffs, dropout=dropout)
     else:
@@ -188,8 +193,11 @@ def _search(
     pbc: Bool[np.ndarray, "3"],
     *,
     cutoff: float,
+    device: torch.device | None = None,
 ) -> Edges:
-    source, target, shift, distance = neighbor_list(positions, cell, pbc, cutoff=cutoff)
+    source, target, shift, distance = neighbor_list(
+        positions, cell, pbc, cutoff=cutoff, device=device
+    )
     return Edges(source=source, target=target, shift=shift, distance=distance)
 
 

@@ -46,6 +46,7 @@ class GraphInMotion:
         rules: What the weights assume about edges.
         tags: OC20 tag of each atom; None: 2 for all.
         skin: How much longer than the cutoff the edges are that are kept, angstrom.
+        device: That of the network, see :func:`jmp_calc.graph.neighbors.neighbor_list`.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class GraphInMotion:
         tags: Int[np.ndarray, " atoms"] | None = None,
         *,
         skin: float = SKIN,
+        device: torch.device | None = None,
     ) -> None:
         self.rules = rules
         self.tags = None if tags is None else np.array(tags)
@@ -61,7 +63,7 @@ class GraphInMotion:
         """Searches so far."""
         self.n_topologies = 0
         """Times that edges have changed so far, the first ones included."""
-        self._skin = skin
+        self._skin, self._device = skin, device
         self._start: Atoms | None = None
         self._candidates: Candidates | None = None
         self._zones: UInt8[np.ndarray, " candidates"] | None = None
@@ -69,7 +71,8 @@ class GraphInMotion:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a copy or another process finds again what is large and quickly found
-        return partial(type(self), skin=self._skin), (self.rules, self.tags)
+        again = partial(type(self), skin=self._skin, device=self._device)
+        return again, (self.rules, self.tags)
 
     def is_for(self, rules: GraphRules, tags: Int[np.ndarray, " atoms"] | None) -> bool:
         """Return whether these are its rules and tags.
@@ -119,7 +122,11 @@ class GraphInMotion:
 
     def _search(self, atoms: Atoms, pbc: Bool[np.ndarray, "3"], cutoff: float) -> None:
         source, target, shift, _ = neighbor_list(
-            atoms.positions, atoms.cell.array, pbc, cutoff=cutoff + self._skin
+            atoms.positions,
+            atoms.cell.array,
+            pbc,
+            cutoff=cutoff + self._skin,
+            device=self._device,
         )
         if self._start is None or not np.array_equal(
             self._start.numbers, atoms.numbers

@@ -10,10 +10,12 @@ cut open, vacuum taken out. Distances are always computed from the positions as 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from matscipy.neighbours import neighbour_list
 
 from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.graph import device_search
 from jmp_calc.graph.images import Pairs, try_all_images
 from jmp_calc.graph.keys import EdgeKeys
 
@@ -49,6 +51,7 @@ def neighbor_list(
     pbc: Bool[np.ndarray, "3"],
     *,
     cutoff: float,
+    device: torch.device | None = None,
 ) -> Neighbors:
     """List all edges up to a cutoff, in canonical order (target, source, shift).
 
@@ -65,6 +68,8 @@ def neighbor_list(
         pbc: Which directions are periodic. The shift of the others is zero.
         cutoff: Largest distance, angstrom; included if any direction is periodic,
             excluded otherwise (a difference that only the published rules can see).
+        device: That of the network. If it is a GPU, large systems are searched there
+            (not measured); the edges are the same to the last bit.
 
     Returns:
         Source and target atom, shift, and distance in angstrom of each edge.
@@ -87,7 +92,7 @@ def neighbor_list(
         positions,
         cell,
         pbc,
-        edges=_candidates(positions, cell, pbc, cutoff),
+        edges=_candidates(positions, cell, pbc, cutoff, device),
         cutoff=cutoff,
     )
 
@@ -215,13 +220,14 @@ def _candidates(
     cell: Float[np.ndarray, "3 3"],
     pbc: Bool[np.ndarray, "3"],
     cutoff: float,
+    device: torch.device | None,
 ) -> Candidates:
     """Return at least all edges within the cutoff, in canonical order."""
     n_atoms = len(positions)
     if not pbc.any() and n_atoms <= _MAX_ATOMS_OF_ALL_PAIRS:
         target, source = (~np.eye(n_atoms, dtype=bool)).nonzero()
         return source, target, np.zeros((len(source), 3), dtype=np.int64)
-    target, source, shift = _search(positions, cell, pbc, cutoff)
+    target, source, shift = _search(positions, cell, pbc, cutoff, device)
     itself = np.flatnonzero(source == target)
     itself = itself[~shift[itself].any(axis=1)]
     if len(itself):
@@ -235,6 +241,7 @@ def _search(
     cell: Float[np.ndarray, "3 3"],
     pbc: Bool[np.ndarray, "3"],
     cutoff: float,
+    device: torch.device | None,
 ) -> Pairs:
     """Return at least all pairs within the cutoff, in canonical order."""
     reach = cutoff * (1 + 1e-6) + 1e-6
@@ -248,7 +255,13 @@ def _search(
     wrapped = coordinate @ frame
     frame = frame * lengths[:, None]
 
-    found = try_all_images(wrapped, frame, repeats, reach=reach)
+    found: Pairs | None
+    if device is not None and device_search.is_for(device, len(positions)):
+        found = device_search.search_on_device(
+            wrapped, frame, repeats, reach=reach, device=device
+        )
+    else:
+        found = try_all_images(wrapped, frame, repeats, reach=reach)
     if found is None:
         found = _searched_on_grid(wrapped, frame, repeats, reach)
     target, source, shift = found
