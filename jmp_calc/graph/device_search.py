@@ -201,8 +201,9 @@ def _keys_of_near(
     """Yield the keys of the pairs of atoms that are within reach, some at a time."""
     device, n_atoms = bins.atom.device, len(positions)
     coordinates = [torch.from_numpy(x).to(device)[bins.atom] for x in positions.T]
+    shifts = [shift.double() for shift in some.shift]  # else products are float32
     images = [
-        sum(shift * length for shift, length in zip(some.shift, along, strict=True))
+        sum(shift * length for shift, length in zip(shifts, along, strict=True))
         for along in frame.T.tolist()
     ]
     width_of = bins.count[some.source]

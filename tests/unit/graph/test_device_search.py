@@ -89,6 +89,19 @@ def test_edges_are_the_same_bit_for_bit(
     assert n_edges > 0 or cutoff < 6 or name in ("single atom", "no edges")
 
 
+def test_images_of_a_long_cell_are_where_they_are_to_the_last_digit(
+    in_torch: list[int],
+) -> None:
+    """The third neighbor of each atom of a ring is just as far as the cutoff."""
+    n_atoms = 1600
+    along = 5 / 3 * np.arange(n_atoms)
+    positions = np.stack([along, 0 * along, 0 * along], axis=1)
+    ring = Atoms(numbers=[2] * n_atoms, positions=positions, pbc=[1, 0, 0])
+    ring.cell[0, 0] = 5 / 3 * n_atoms
+    assert np.float32(ring.cell[0, 0]) > ring.cell[0, 0] + 1e-5
+    assert assert_same_edges(ring, 5.0 + 1e-9) == 6 * n_atoms
+
+
 def test_no_atoms_have_no_edges(in_torch: list[int]) -> None:
     assert assert_same_edges(Atoms(cell=[3, 3, 3], pbc=True), 4.0) == 0
 
