@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from jmp_calc.calculator.evaluation import Task
+from jmp_calc.calculator.room import free_memory
 from jmp_calc.models.config import ForceKind
 from jmp_calc.models.footprint import bytes_per_main_edge
 from jmp_calc.models.jmp import JMPModel
@@ -17,8 +18,14 @@ MAX_BATCH_BYTES = {"cpu": 2**28, "cuda": 2**32}
 pays off up to about here; beyond, arrays fall out of the cache. That of CUDA is not
 measured."""
 
+_PART_OF_FREE = 0.25
+"""Part of the free memory that a batch may take, by what its main edges keep."""
+
 _SORTED_TOGETHER = 4
 """Batches that are filled at the same time."""
+
+MAX_WAITING = 2000
+"""Systems that wait for their batch; atoms without neighbors never fill one."""
 
 Numbered = tuple[int, Task]
 
@@ -30,27 +37,33 @@ def split_into_batches(
 
     Systems of another kind (force kind, stress or not) are in batches of their own. The
     tables of a batch are as wide as the atom with the most neighbors needs, so systems
-    that are alike in that go together. Numbers are not in order.
+    that are alike in that go together. Numbers are not in order. The first batch is
+    given before all tasks are taken.
 
     Args:
         model: The network that is to compute them.
         tasks: Tasks with their number; any iterable.
     """
-    kind_of_device = next(model.parameters()).device.type
-    most = MAX_BATCH_BYTES[kind_of_device] // bytes_per_main_edge(
-        model.config, model.dtype
-    )
+    most = _most_bytes(model) // bytes_per_main_edge(model.config, model.dtype)
     waiting: dict[tuple[ForceKind | None, bool], list[Numbered]] = {}
     n_edges: dict[tuple[ForceKind | None, bool], int] = {}
     for number, task in tasks:
         kind = (task.forces, task.has_stress)
         waiting.setdefault(kind, []).append((number, task))
         n_edges[kind] = n_edges.get(kind, 0) + task.graph.main.n_edges
-        if n_edges[kind] >= _SORTED_TOGETHER * most:
+        is_full = n_edges[kind] >= _SORTED_TOGETHER * most
+        if is_full or len(waiting[kind]) >= MAX_WAITING:
             n_edges[kind] = 0
             yield from _cut(waiting.pop(kind), most)
     for left in waiting.values():
         yield from _cut(left, most)
+
+
+def _most_bytes(model: JMPModel) -> int:
+    device = next(model.parameters()).device
+    most = MAX_BATCH_BYTES[device.type]
+    free = free_memory(device)
+    return most if free is None else min(most, int(_PART_OF_FREE * free))
 
 
 def _cut(tasks: list[Numbered], most: int) -> Iterator[list[Numbered]]:

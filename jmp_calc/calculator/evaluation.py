@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from jmp_calc.calculator.approximate import arithmetic
 from jmp_calc.calculator.head_choice import HeadChoice
-from jmp_calc.calculator.room import must_recompute, with_memory
+from jmp_calc.calculator.room import has_fitted, must_recompute, with_memory
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
 from jmp_calc.graph.batch import AtomGraph, collate
 from jmp_calc.graph.build import build_graph
@@ -224,21 +224,24 @@ def predict(
         for k, task in enumerate(tasks):
             mine = slice(start[k], start[k + 1])
             energy = float(result.energy[k])
-            found: dict[str, Any] = {
+            values: dict[str, Any] = {
                 "energy": energy,
                 "free_energy": energy,
                 "energies": as_array(result.atom_energy[mine]),
             }
             if result.forces is not None:
-                found["forces"] = as_array(result.forces[mine])
+                values["forces"] = as_array(result.forces[mine])
             if result.virial is not None:
                 volume = abs(float(torch.linalg.det(task.graph.cell[0])))
                 stress = as_array(result.virial[k]) / volume
-                found["stress"] = full_3x3_to_voigt_6_stress(stress)
-            results.append(found)
+                values["stress"] = full_3x3_to_voigt_6_stress(stress)
+            results.append(values)
         return results
 
-    return with_memory(work, model, joined, may_recompute=has_gradient and not again)
+    found = with_memory(work, model, joined, may_recompute=has_gradient and not again)
+    if has_gradient:
+        has_fitted(model, joined, recompute=again)
+    return found
 
 
 def predict_properties(

@@ -1,14 +1,17 @@
 """Is there memory for what is to be computed: asked before, and told after.
 
 On Linux a process that takes more memory than there is gets killed without a word. So
-the need is estimated: where it is large, blocks of the network are computed again for
-the derivative rather than kept, and what cannot fit is refused.
+the need is estimated: where it may not fit, blocks of the network are computed again
+for the derivative rather than kept, and what cannot fit is refused. A process may hold
+the memory of what it has computed, which then is not free for anyone else; so what is
+not larger is computed as it was, whatever seems to be free.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +20,7 @@ import torch
 from jmp_calc.errors import UnsupportedSystemError
 from jmp_calc.graph.batch import GRAPHS, AtomGraph
 from jmp_calc.models.footprint import Footprint
+from jmp_calc.models.frozen.block import FrozenBlock
 from jmp_calc.models.jmp import JMPModel
 
 _ALWAYS_FITS = 2**28
@@ -25,9 +29,35 @@ _ALWAYS_FITS = 2**28
 _CERTAIN = 0.8
 """Part of an estimate that is needed in any case."""
 
+_MARGIN = 1.4
+"""Free memory, in estimates, with which what the blocks made is kept: estimates count
+live tensors, and processes were seen to take up to 1.35 times as much."""
+
+_MARGIN_TRAINED = 1.7
+"""Likewise of the network as it was trained, which keeps more; 1.45 times was seen."""
+
+_ALIKE = 1.1
+"""How much larger than what has been computed something may be that is like it: in
+dynamics edges come and go."""
+
 T = TypeVar("T")
 
 _PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
+_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+_VERSION_2 = ("memory.max", "memory.current", "")
+"""Files of a group with its limit and what it has, and what sums with the groups in it
+start with."""
+
+
+@dataclass(slots=True)
+class _Done:
+    """What this process has computed, and may still hold the memory of."""
+
+    most: int = 0
+    """The largest estimate for which memory was looked for, and did, bytes."""
+
+
+_on_cpu = _Done()  # memory of GPUs that is held counts as free
 
 
 def must_recompute(model: JMPModel, graph: AtomGraph, *, always: bool = False) -> bool:
@@ -39,24 +69,50 @@ def must_recompute(model: JMPModel, graph: AtomGraph, *, always: bool = False) -
         always: Whether the user wants it in any case.
 
     Raises:
-        UnsupportedSystemError: If there is clearly too little memory even then.
+        UnsupportedSystemError: If there is clearly too little memory even then. Never
+            for what is not larger than something that :func:`has_fitted`.
     """
     need = Footprint.of(graph, model.config, model.dtype)
-    if (need.recomputing if always else need.keeping) <= _ALWAYS_FITS:
-        return always
+    wanted = need.recomputing if always else need.keeping
     device = next(model.parameters()).device
+    done = 0 if device.type == "cuda" else _on_cpu.most
+    if wanted <= max(_ALWAYS_FITS, _ALIKE * done):
+        return always
     free = free_memory(device)
     if free is None:
         return always
     least = min(need.keeping, need.recomputing)
-    if least * _CERTAIN > free:
+    if least * _CERTAIN > free + done:
         raise UnsupportedSystemError(
             f"energy and gradient forces of {size_of(graph)} need about "
             f"{_in_gb(least)} GB of memory, and {_in_gb(free)} GB of "
             f"{device} are free; use a smaller structure, a smaller model, "
             "dtype='float32', or a device with more memory"
         )
-    return always or need.keeping > max(free, need.recomputing)
+    is_tight = need.keeping * _margin(model) > free
+    return always or (is_tight and need.keeping > need.recomputing)
+
+
+def has_fitted(model: JMPModel, graph: AtomGraph, *, recompute: bool) -> None:
+    """Take note that something was computed: on CPUs its memory may be held from now.
+
+    Args:
+        model: The network that did it.
+        graph: What it was done with.
+        recompute: Whether blocks were computed again for the derivative.
+    """
+    if next(model.parameters()).device.type == "cuda":
+        return
+    need = Footprint.of(graph, model.config, model.dtype)
+    found = need.recomputing if recompute else need.keeping
+    # what is just a little larger was not looked for: the limit does not creep
+    if found > _ALIKE * _on_cpu.most:
+        _on_cpu.most = found
+
+
+def _margin(model: JMPModel) -> float:
+    is_frozen = any(isinstance(x, FrozenBlock) for x in model.backbone.blocks)
+    return _MARGIN if is_frozen else _MARGIN_TRAINED
 
 
 def with_memory(
@@ -115,7 +171,8 @@ def free_memory(device: torch.device) -> int | None:
     """Return how much memory can be had, bytes; None where that is not known.
 
     On the CPU it is what Linux calls available, or less if the group of processes has a
-    limit (containers, jobs of a cluster).
+    limit (containers, jobs of a cluster; control groups of version 1 or 2). What this
+    process has freed and not given back is not in it.
 
     Args:
         device: Where.
@@ -138,28 +195,35 @@ def _left_in_groups() -> list[int]:
         lines = (_PROC / "self" / "cgroup").read_text().splitlines()
     except OSError:
         return []
-    # the one line of version 2 is 0::/PATH
-    paths = [line[3:].lstrip("/") for line in lines if line.startswith("0::")]
     left = []
-    for path in paths:
-        group = _CGROUP / path
+    for line in lines:
+        # 4:memory:/PATH of version 1, the one line 0::/PATH of version 2
+        number, controllers, path = line.split(":", maxsplit=2)
+        if number == "0" and not controllers:
+            root, names = _CGROUP, _VERSION_2
+        elif "memory" in controllers.split(","):
+            root, names = _CGROUP / "memory", _VERSION_1
+        else:
+            continue
+        group = root / path.lstrip("/")
         for folder in (group, *group.parents):
-            if not folder.is_relative_to(_CGROUP):
+            if not folder.is_relative_to(root):
                 break
-            if (found := _left_in(folder)) is not None:
+            if (found := _left_in(folder, *names)) is not None:
                 left.append(found)
     return left
 
 
-def _left_in(group: Path) -> int | None:
+def _left_in(group: Path, limit_file: str, usage_file: str, prefix: str) -> int | None:
     try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
+        limit = int((group / limit_file).read_text())
+        used = int((group / usage_file).read_text())
         of = dict(
             line.split() for line in (group / "memory.stat").read_text().splitlines()
         )
         # pages of files that can be read again are free to be had
-        return limit - used + int(of.get("inactive_file", 0))
+        cached = (of.get(f"{prefix}{x}_file", 0) for x in ("inactive", "active"))
+        return limit - used + sum(map(int, cached))
     except (OSError, ValueError):  # no such group, or "max": no limit
         return None
 

@@ -16,10 +16,9 @@ def keep_freed_memory() -> None:
     """Let the C library keep memory that is freed, instead of giving it back.
 
     By default glibc gives large arrays back to the system and gets them again, zeroed
-    page by page, in each step: a seventh of the time of a step of a 96-atom crystal.
-    Larger ones than 32 MB go back as always: kept in pieces, they would double the peak
-    of large structures. A setting of the process, so for programs to make, never
-    for the library; other C libraries are left as they are.
+    page by page, in each step. Larger ones than 32 MB go back as always: kept in
+    pieces, they would double the peak of large structures. A setting of the process, so
+    for programs to make, never for the library; other C libraries are left as they are.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -68,8 +68,9 @@ class ModelOptions:
     """Compute with fewer digits: tf32 (10 bits, on CUDA) or bf16 (7 bits, whose errors
     of forces show); by default exact."""
     recompute: bool = False
-    """Compute each block of the network again for gradients: the same results in
-    two fifths of the memory and a third more time. By default where it must be."""
+    """Compute each block of the network again for gradients: the same results in less
+    memory (half or less for large crystals with S and L, little less with jmp-nano) and
+    more time. By default where memory might not suffice."""
     tags: Literal["auto", "atoms"] = "auto"
     """OC20 tags, for published weights: auto finds them from the geometry, atoms takes
     those of the file (0 sub-surface, 1 surface, 2 adsorbate)."""

@@ -96,8 +96,8 @@ class JMPModel(torch.nn.Module):
                 out of the result again. It changes nothing but what is too small for
                 float16; where the result is not finite, take a smaller one.
             recompute: Whether derivatives compute each block of the network again
-                rather than to keep what it made: the same numbers, in a fraction of
-                the memory and about a third more time.
+                rather than to keep what it made: the same numbers in more time and
+                less memory, the less the more blocks there are.
 
         Raises:
             ArgumentError: If a head is unknown, predicts no energy, or has no direct

@@ -122,3 +122,44 @@ def test_batches_are_computed_while_structures_are_still_read(
 
     smooth.evaluate(frames())
     assert calls_at[-1] >= 16
+
+
+def test_atoms_without_neighbors_do_not_wait_for_all_that_come(
+    smooth, monkeypatch
+) -> None:
+    monkeypatch.setattr(batches, "MAX_WAITING", 10)
+    graphs, calls_at = calls_of(smooth, monkeypatch), []
+
+    def frames() -> Any:
+        for _ in range(35):
+            calls_at.append(len(graphs))
+            yield Atoms("H")
+
+    assert len(smooth.evaluate(frames())) == 35
+    assert [graph.n_systems for graph in graphs] == [10, 10, 10, 5]
+    assert calls_at[-1] == 3
+
+
+def test_batches_are_smaller_where_little_memory_is_free(smooth, monkeypatch) -> None:
+    frames, asked = [molecule("CH4") for _ in range(12)], []
+    per_edge = bytes_per_main_edge(smooth.model.config, smooth.model.dtype)
+
+    def free(device: Any) -> int:
+        asked.append(device)
+        return 4 * 3 * 20 * per_edge  # a quarter is three systems
+
+    monkeypatch.setattr(batches, "free_memory", free)
+    graphs = calls_of(smooth, monkeypatch)
+    smooth.evaluate(frames)
+    assert [graph.n_systems for graph in graphs] == [3] * 4
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("free", "expected"), [(None, [12]), (-5, [1] * 12)])
+def test_without_memory_systems_are_computed_one_by_one(
+    smooth, monkeypatch, free, expected
+) -> None:
+    monkeypatch.setattr(batches, "free_memory", lambda _: free)
+    graphs = calls_of(smooth, monkeypatch)
+    smooth.evaluate([molecule("CH4") for _ in range(12)])
+    assert [graph.n_systems for graph in graphs] == expected

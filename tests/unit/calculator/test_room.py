@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,16 +21,22 @@ from jmp_calc.cli.resume import identity_of
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.graph.build import build_graph
 from jmp_calc.models.footprint import Footprint
+from jmp_calc.models.frozen.freeze import freeze_
+from jmp_calc.models.jmp import JMPModel
 from toys.models import TINY, build, smooth_model, spec
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def deep() -> JMPCalculator:
-    """A network of several blocks."""
-    model = build(replace(TINY, num_blocks=4, emb_size_edge=64), spec("organic"))
-    return JMPCalculator(model, dtype="float64")
+def deep_model() -> JMPModel:
+    """A network of several blocks, as it was trained."""
+    return build(replace(TINY, num_blocks=4, emb_size_edge=64), spec("organic"))
+
+
+@pytest.fixture
+def deep(deep_model) -> JMPCalculator:
+    return JMPCalculator(deep_model, dtype="float64")
 
 
 @pytest.fixture
@@ -36,6 +44,7 @@ def tight(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """No structure is too small to look for memory, of which as much is free."""
     free = {"bytes": 10**12}
     monkeypatch.setattr(room, "_ALWAYS_FITS", 0)
+    monkeypatch.setattr(room, "_on_cpu", room._Done())
     monkeypatch.setattr(room, "free_memory", lambda _: free["bytes"])
     return free
 
@@ -58,15 +67,92 @@ def need(calc: JMPCalculator, atoms: Any) -> Footprint:
     return Footprint.of(graph, calc.model.config, calc.model.dtype)
 
 
-def test_blocks_are_computed_again_where_memory_would_not_suffice(
+def test_blocks_are_computed_again_where_memory_might_not_suffice(
     deep, monkeypatch, tight
 ) -> None:
     atoms, ways = molecule("C6H6"), ways_of(deep.model, monkeypatch)
-    expected = deep.evaluate([atoms])[0]
-    tight["bytes"] = need(deep, atoms).keeping - 1
+    tight["bytes"] = int(1.4 * need(deep, atoms).keeping) - 1
     found = deep.evaluate([atoms])[0]
-    assert ways == [False, True]
+    tight["bytes"] += 2
+    expected = deep.evaluate([atoms])[0]
+    assert ways == [True, False]
     np.testing.assert_array_equal(found["forces"], expected["forces"])
+
+
+def test_the_network_as_it_was_trained_has_a_larger_margin(deep_model, tight) -> None:
+    model = deep_model
+    graph = build_graph(molecule("C6H6"), model.heads["organic"].graph)
+    keeping = Footprint.of(graph, model.config, model.dtype).keeping
+    for form, margin in ((model, 1.7), (freeze_(copy.deepcopy(model)), 1.4)):
+        tight["bytes"] = int((margin + 0.01) * keeping)
+        assert not must_recompute(form, graph)
+        tight["bytes"] = int((margin - 0.01) * keeping)
+        assert must_recompute(form, graph)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_has_been_computed_is_computed_so_again_though_its_memory_is_held(
+    deep, monkeypatch, tight, kept
+) -> None:
+    atoms, ways = molecule("C6H6"), ways_of(deep.model, monkeypatch)
+    of = need(deep, atoms)
+    took = int(1.4 * of.keeping) + 1 if kept else of.recomputing
+    tight["bytes"] = took
+    for _ in range(3):
+        deep.evaluate([atoms])
+        tight["bytes"] = 0  # what it took stays with the process
+        atoms.rattle(0.02, seed=1)
+    assert ways == [not kept] * 3
+
+
+def test_what_grows_by_some_edges_is_computed_as_before(
+    deep, monkeypatch, tight
+) -> None:
+    small, ways = molecule("trans-butane"), ways_of(deep.model, monkeypatch)
+    large = small.copy()
+    small.positions *= 1.1
+    large.positions *= 1.05
+    assert 1 < need(deep, large).keeping / need(deep, small).keeping <= 1.1
+    for atoms in (small, large):
+        deep.evaluate([atoms])
+        tight["bytes"] = 0
+    assert ways == [False, False]
+
+
+def test_growth_is_counted_from_what_memory_was_looked_for(deep, tight) -> None:
+    atoms = molecule("C6H6")
+    graph = build_graph(atoms, deep.model.heads["organic"].graph)
+    room.has_fitted(deep.model, graph, recompute=False)
+    most = room._on_cpu.most
+    assert most == need(deep, atoms).keeping
+    room._on_cpu.most = int(most / 1.05)
+    room.has_fitted(deep.model, graph, recompute=False)
+    assert room._on_cpu.most == int(most / 1.05)
+
+
+def test_memory_held_on_a_gpu_is_free_and_not_counted_twice(
+    deep, monkeypatch, tight
+) -> None:
+    graph = build_graph(molecule("C6H6"), deep.model.heads["organic"].graph)
+    of = need(deep, molecule("C6H6"))
+    on_gpu = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float64)
+    monkeypatch.setattr(deep.model, "parameters", lambda: iter([on_gpu]))
+    room.has_fitted(deep.model, graph, recompute=False)
+    assert room._on_cpu.most == 0
+    room._on_cpu.most = of.keeping
+    tight["bytes"] = of.recomputing
+    assert must_recompute(deep.model, graph)
+
+
+def test_what_is_much_larger_than_all_before_is_still_refused(
+    deep, monkeypatch, tight
+) -> None:
+    ways = ways_of(deep.model, monkeypatch)
+    deep.evaluate([molecule("H2O")])
+    tight["bytes"] = need(deep, molecule("C6H6")).recomputing // 2
+    with pytest.raises(UnsupportedSystemError, match="forces of 12 atoms"):
+        deep.evaluate([molecule("C6H6")])
+    assert ways == [False]
 
 
 def test_what_needs_no_derivative_is_computed_once(smooth, monkeypatch, tight) -> None:
@@ -158,7 +244,19 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str) -> Path
 def limited(group: Path, limit: str, used: int, cached: int) -> None:
     (group / "memory.max").write_text(f"{limit}\n")
     (group / "memory.current").write_text(f"{used}\n")
-    (group / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\n")
+    (group / "memory.stat").write_text(
+        f"anon 5\ninactive_file {cached}\nactive_file {2 * cached}\n"
+    )
+
+
+def limited_by_version_1(group: Path, limit: int, used: int, cached: int) -> None:
+    group.mkdir(parents=True, exist_ok=True)
+    (group / "memory.limit_in_bytes").write_text(f"{limit}\n")
+    (group / "memory.usage_in_bytes").write_text(f"{used}\n")
+    (group / "memory.stat").write_text(
+        "inactive_file 1\nactive_file 1\n"  # of this group without those in it
+        f"total_inactive_file {cached}\ntotal_active_file {2 * cached}\n"
+    )
 
 
 def test_free_memory_is_what_the_system_calls_available(tmp_path, monkeypatch) -> None:
@@ -175,7 +273,24 @@ def test_a_limit_of_any_group_of_the_process_counts(
     groups = machine(tmp_path, monkeypatch, "/jobs/7")
     limited(groups / "jobs", "max", 0, 0)
     limited(groups / limited_group, "5000", used=3000, cached=500)
-    assert free_memory(CPU) == 2500
+    assert free_memory(CPU) == 3500
+
+
+@pytest.mark.parametrize("limited_group", ["", "old", "old/not_seen_here"])
+def test_a_limit_of_version_1_counts(tmp_path, monkeypatch, limited_group) -> None:
+    groups = machine(tmp_path, monkeypatch, "/jobs/7")
+    lines = "9:cpu:/\n4:hugetlb,memory:/old/not_seen_here\n0::/\n"
+    (tmp_path / "proc" / "self" / "cgroup").write_text(lines)
+    no_limit = 9223372036854771712
+    limited_by_version_1(groups / "memory" / "old", no_limit, used=3000, cached=0)
+    limited_by_version_1(groups / "memory" / limited_group, 5000, used=3000, cached=500)
+    assert free_memory(CPU) == 3500
+
+
+def test_a_group_of_version_1_of_others_does_not_count(tmp_path, monkeypatch) -> None:
+    groups = machine(tmp_path, monkeypatch, "/jobs/7")
+    limited_by_version_1(groups / "memory" / "other", 5000, used=3000, cached=0)
+    assert free_memory(CPU) == 8192
 
 
 def test_a_limit_counts_for_a_group_outside_of_what_is_seen(
