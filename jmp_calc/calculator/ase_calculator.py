@@ -88,7 +88,7 @@ class JMPCalculator(Calculator):
         recompute: Whether gradients always compute each block of the network again,
             for structures that do not fit otherwise: the same results to the last bit,
             in more time and less memory: two fifths for 1200 atoms of a crystal with S,
-            half to two thirds for 96, little less with jmp-nano. By default that is
+            half to three fifths for 96, little less with jmp-nano. By default that is
             done where the memory that is free might not suffice.
         offline: Whether to fail rather than to download weights.
 
