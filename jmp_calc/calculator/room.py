@@ -186,7 +186,7 @@ def free_memory(device: torch.device) -> int | None:
         found = 1024 * int(of["MemAvailable"])
     except (OSError, KeyError, IndexError, ValueError):
         return None
-    return min([found, *_left_in_groups()])
+    return max(0, min([found, *_left_in_groups()]))  # usage may exceed a limit
 
 
 def _left_in_groups() -> list[int]:

@@ -155,7 +155,7 @@ def test_batches_are_smaller_where_little_memory_is_free(smooth, monkeypatch) ->
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize(("free", "expected"), [(None, [12]), (-5, [1] * 12)])
+@pytest.mark.parametrize(("free", "expected"), [(None, [12]), (0, [1] * 12)])
 def test_without_memory_systems_are_computed_one_by_one(
     smooth, monkeypatch, free, expected
 ) -> None:

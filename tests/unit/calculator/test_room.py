@@ -287,6 +287,12 @@ def test_a_limit_of_version_1_counts(tmp_path, monkeypatch, limited_group) -> No
     assert free_memory(CPU) == 3500
 
 
+def test_nothing_is_free_in_a_group_above_its_limit(tmp_path, monkeypatch) -> None:
+    groups = machine(tmp_path, monkeypatch, "/jobs/7")
+    limited(groups / "jobs", "5000", used=6000, cached=0)
+    assert free_memory(CPU) == 0
+
+
 def test_a_group_of_version_1_of_others_does_not_count(tmp_path, monkeypatch) -> None:
     groups = machine(tmp_path, monkeypatch, "/jobs/7")
     limited_by_version_1(groups / "memory" / "other", 5000, used=3000, cached=0)
