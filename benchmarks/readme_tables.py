@@ -52,7 +52,7 @@ def speed_forces(facts: dict[str, Any]) -> str:
         other = published["cases"].get(case)
         ratio = memory = "–"
         if other is not None:
-            scale = published["GFLOP_per_s"] / found["floor_GFLOP_per_s"]
+            scale = published["GFLOP_per_s"] / facts["values"]["product_GFLOP_per_s"]
             ratio = f"{other['time_s'] * scale / found['time_s']:.1f}"
             memory = f"{other['peak_GB']:.1f} GB"
         rows.append(
@@ -86,10 +86,162 @@ def speed_vs(facts: dict[str, Any]) -> str:
     return table(f"structure | jmp-nano | {names} | jmp-nano / faster other", rows)
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "speed_forces": speed_forces,
-    "speed_vs": speed_vs,
+def speed_md(facts: dict[str, Any]) -> str:
+    """Steps per second, and what a step takes beside the network."""
+    rows = []
+    for run, found in facts["values"]["runs"].items():
+        model, name = run.split(",")[0].split("-")
+        words = {"aspirin": "molecule", "rutile": "cell"}
+        rows.append(
+            (
+                "jmp-nano" if model == "nano" else model,
+                STRUCTURES[words.get(name, name)],
+                f"{found['steps_per_second']:.3g}",
+                f"{found['median_ms_per_step']:.3g} ms",
+                f"{found['median_outside_ms_per_step']:.2f} ms",
+                f"{found['median_outside_percent']:.1f} %",
+            )
+        )
+    return table(
+        "network | structure | steps per second | step | beside the network | share",
+        rows,
+    )
+
+
+def speed_batches(facts: dict[str, Any]) -> str:
+    """Molecules per second, alone and in batches."""
+    rows = []
+    for case, found in facts["values"].items():
+        if not isinstance(found, dict):
+            continue
+        alone = found["one at a time"]["per_s"]
+        size, threads = case.split(", ")
+        for way in ("one at a time", "evaluate", "jmp-md energy"):
+            rate = found[way]["per_s"]
+            name = "`calc.evaluate`" if way == "evaluate" else way
+            rows.append(
+                (
+                    "jmp-nano" if size == "nano" else size,
+                    threads.replace("1 threads", "1 thread"),
+                    name,
+                    f"{rate:.0f}",
+                    f"{rate / alone:.1f}",
+                )
+            )
+    return table("network | on | way | molecules per second | ratio", rows)
+
+
+def speed_neighbors(facts: dict[str, Any]) -> str:
+    """Milliseconds of searches and graphs."""
+    rows = []
+    for n_atoms, found in facts["values"]["atoms"].items():
+        search, nano = found["neighbors"], found["graph_jmp_nano"]
+        times = [
+            search["ours_ms"],
+            search["matscipy_ms"],
+            search.get("vesin_ms"),
+            nano["fresh_ms"],
+            nano["changed_ms"],
+            nano["kept_ms"],
+            found["graph_published"]["fresh_ms"],
+        ]
+        cells = ["–" if value is None else f"{value:.3g}" for value in times]
+        rows.append((f"{int(n_atoms):,}".replace(",", " "), *cells))
+    return table(
+        "atoms | search | matscipy alone | vesin alone | graph of jmp-nano | step with "
+        "new edges | step without | published graph",
+        rows,
+    )
+
+
+def train_step(facts: dict[str, Any]) -> str:
+    """A training step beside the enumerated form."""
+    values = facts["values"]
+    rows = [
+        (
+            form,
+            seconds(found["wall_s"]),
+            seconds(found["cpu_s"]),
+            f"{found['peak_above_weights_MB'] / 1024:.2f} GB",
+        )
+        for form, found in values["forms"].items()
+    ]
+    ratio = values["ratio"]
+    names = ("wall", "cpu", "memory")
+    rows.append(("ratio", *(f"{100 * ratio[name]:.0f} %" for name in names)))
+    return table("form | step | on the processor | peak above the weights", rows)
+
+
+def precision(facts: dict[str, Any]) -> str:
+    """Errors of float32 and of fewer digits."""
+    rows = []
+    for case, found in facts["values"]["cases"].items():
+        size, name, forces = case.split("-")
+        for kind, errors in found.items():
+            if not isinstance(errors, dict):
+                continue
+            rows.append(
+                (
+                    "jmp-nano" if size == "nano" else f"{size}, {forces}",
+                    STRUCTURES[name],
+                    kind,
+                    f"{errors['force_rms_error_meV_per_A']:.2g}",
+                    f"{errors['force_max_error_meV_per_A']:.2g}",
+                    f"{errors['force_relative_error']:.0e}",
+                    f"{errors['energy_max_error_meV_per_atom']:.2g}",
+                )
+            )
+    return table(
+        "network | structure | arithmetic | forces, rms (meV/Å) | forces, largest "
+        "(meV/Å) | forces, relative | energy (meV/atom)",
+        rows,
+    )
+
+
+def drift(facts: dict[str, Any]) -> str:
+    """Drift of the total energy of ethanol."""
+    rows = [
+        (
+            kind,
+            f"{found['drift_meV_per_atom_per_ps']:+.4f}",
+            f"{found['fluctuation_meV_per_atom']:.4f}",
+        )
+        for kind, found in facts["values"]["nve"].items()
+        if isinstance(found, dict)
+    ]
+    return table(
+        "arithmetic | drift (meV/atom/ps) | scatter around it (meV/atom)", rows
+    )
+
+
+def memory_forces(facts: dict[str, Any]) -> str:
+    """Peak memory by size."""
+    ways = facts["values"]
+    rows: dict[int, list[str]] = {}
+    for place, found in enumerate(ways.values()):
+        for point in found["points"]:
+            cells = rows.setdefault(
+                point["n_atoms"], [f"{point['edges']['main']}", *["–"] * len(ways)]
+            )
+            cells[1 + place] = f"{point['peak_above_weights_MB'] / 1024:.2f} GB"
+    return table(
+        "atoms | main edges | peak above the weights | with `recompute`",
+        ((str(n_atoms), *cells) for n_atoms, cells in sorted(rows.items())),
+    )
+
+
+TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "speed_forces": ("speed_forces", speed_forces),
+    "speed_vs": ("speed_vs", speed_vs),
+    "speed_md": ("speed_md", speed_md),
+    "speed_batches": ("speed_batches", speed_batches),
+    "speed_neighbors": ("speed_neighbors", speed_neighbors),
+    "train_step": ("train_step", train_step),
+    "precision": ("precision", precision),
+    "drift": ("precision", drift),
+    "memory_forces": ("memory_forces", memory_forces),
 }
+"""Table by name: the question whose result file it is made from, and what makes it."""
 
 
 def filled(text: str) -> str:

@@ -205,11 +205,9 @@ def predict(
     again = has_gradient and must_recompute(model, joined, always=recompute)
 
     def work() -> list[dict[str, Any]]:
-        if to_device is None:
-            graph = joined.to(next(model.parameters()).device)
-        else:
-            graph = to_device(joined)
-        with torch.no_grad(), arithmetic(next(model.parameters()), approximate):
+        weight = next(model.parameters())
+        graph = joined.to(weight.device) if to_device is None else to_device(joined)
+        with torch.no_grad(), arithmetic(weight, approximate):
             net = model(
                 graph,
                 [spec.name for spec in specs],

@@ -47,7 +47,8 @@ class Shared:
     radial_edge_to_atom: Float[Tensor, "edges rbf"]
     radial_atom_update: Float[Tensor, "edges rbf"]
     radial_output: Float[Tensor, "edges rbf"]
-    radial_atom_to_atom: Float[Tensor, "aa_edges rbf"]
+    pair_table: Float[Tensor, "atoms rbf aa_width"] | SharedTable
+    """Radial factors of the atom_atom edges, in slots."""
     pair_slots: Slots
     """Layout of the atom_atom edges."""
     factors_triplet: Float[Tensor, "edges cbf angular"] | SharedTable
@@ -139,7 +140,9 @@ class Bases(torch.nn.Module):
             triplets=triplets,
             quadruplets=quads,
             radial_main=main,
-            radial_atom_to_atom=self.mlp_rbf_aint(radial["atom_atom"]),
+            pair_table=layout.atom_atom.pad(
+                self.mlp_rbf_aint(radial["atom_atom"])
+            ).transpose(1, 2),
             pair_slots=layout.atom_atom,
             factors_edge_to_atom=edge_to_atom.transpose(1, 2).flatten(2),
             circular_quadruplet=quads.incoming_cosine

@@ -130,11 +130,8 @@ class AtomToAtomInteraction(torch.nn.Module):
         self, atom: Float[Tensor, "atoms atom_dim"], shared: Shared
     ) -> Float[Tensor, "atoms atom_dim"]:
         """Return the update of the atom features."""
-        edges = shared.graph.atom_atom
-        slots = shared.pair_slots
-        x = self.down(atom)[edges.source]
-        radial = slots.pad(shared.radial_atom_to_atom)
-        v = radial.transpose(1, 2) @ slots.pad(x)
+        x = self.down(atom)[shared.graph.atom_atom.source]
+        v = shared.pair_table @ shared.pair_slots.pad(x)
         y = self.scale_sum(self.bilinear(v.flatten(1)), lambda: x)
         out: Tensor = self.up(y)
         return out

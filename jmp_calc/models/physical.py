@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -63,30 +64,59 @@ def to_physical(
     Source:
         GemNet-OC specification, section 8.2.
     """
-    device, of = prediction.energy.device, graph.system_index
-
-    def per_system(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64, device=device)
-
-    scale = per_system([spec.energy_scale for spec in specs])
-    shift = per_system([spec.energy_shift for spec in specs])
-    count = torch.bincount(of, minlength=graph.n_systems)
+    of, units = graph.system_index, _Units.of(graph, specs)
     atom_energy = (
-        prediction.atom_energy.double() * scale[of]
-        + (shift / count.clamp(min=1))[of]
-        + reference_energies(graph, specs)
+        prediction.atom_energy.double() * units.scale[of]
+        + units.shift_of_atoms
+        + units.references_of_atoms
     )
-    energy = torch.zeros_like(scale).index_add(0, of, atom_energy)
+    energy = torch.zeros_like(units.scale).index_add(0, of, atom_energy)
     result_forces, virial = prediction.forces, prediction.virial
     if result_forces is not None:
-        force_scale = per_system([spec.force_scale for spec in specs])
-        chosen = scale if forces == "gradient" else force_scale
+        chosen = units.scale if forces == "gradient" else units.force_scale
         result_forces = result_forces.double() * chosen[of][:, None]
     if virial is not None:
-        virial = virial.double() * scale[:, None, None]
+        virial = virial.double() * units.scale[:, None, None]
     return Prediction(
         energy=energy, atom_energy=atom_energy, forces=result_forces, virial=virial
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Units:
+    """Scales, shifts and references of the systems of a graph, float64."""
+
+    specs: tuple[HeadSpec, ...]
+    scale: Float[Tensor, " systems"]
+    force_scale: Float[Tensor, " systems"]
+    shift_of_atoms: Float[Tensor, " atoms"]
+    references_of_atoms: Float[Tensor, " atoms"]
+
+    @classmethod
+    def of(cls, graph: AtomGraph, specs: Sequence[HeadSpec]) -> _Units:
+        """Return them, made once for as long as topology and heads stay."""
+        found = graph.derived.get(cls)
+        if (
+            isinstance(found, cls)
+            and len(found.specs) == len(specs)
+            and all(a is b for a, b in zip(found.specs, specs, strict=True))
+        ):
+            return found
+
+        def per_system(values: Sequence[float]) -> Tensor:
+            device = graph.positions.device
+            return torch.tensor(values, dtype=torch.float64, device=device)
+
+        count = torch.bincount(graph.system_index, minlength=graph.n_systems)
+        shift = per_system([spec.energy_shift for spec in specs])
+        found = graph.derived[cls] = cls(
+            specs=tuple(specs),
+            scale=per_system([spec.energy_scale for spec in specs]),
+            force_scale=per_system([spec.force_scale for spec in specs]),
+            shift_of_atoms=(shift / count.clamp(min=1))[graph.system_index],
+            references_of_atoms=reference_energies(graph, specs),
+        )
+        return found
 
 
 def target_references(

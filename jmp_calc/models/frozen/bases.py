@@ -64,6 +64,7 @@ class FrozenBases(Weights, Bases):
                 incoming=_shared(quads.incoming),
                 closure=_shared(quads.closure),
             ),
+            pair_table=_shared(shared.pair_table),
             factors_triplet=_shared(shared.factors_triplet),
             factors_atom_to_edge=_shared(shared.factors_atom_to_edge),
             factors_edge_to_atom=_shared(shared.factors_edge_to_atom),

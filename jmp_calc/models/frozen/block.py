@@ -14,6 +14,7 @@ from jmp_calc.errors import ArgumentError
 from jmp_calc.models.activation import SILU_GAIN
 from jmp_calc.models.embedding import Shared
 from jmp_calc.models.frozen.functions import (
+    AtomMessages,
     Concatenated,
     Joined,
     Messages,
@@ -127,7 +128,7 @@ class FrozenBlock(Weights):
     """One round of message passing over atoms and edges; see ``InteractionBlock``."""
 
     dense: Tensor
-    a2e_dense: Tensor
+    atom_dense: Tensor
     a2e_gate: Tensor
     a2e_down: Tensor
     a2e_bilinear: Tensor
@@ -136,7 +137,6 @@ class FrozenBlock(Weights):
     quad_bilinear: Tensor
     e2a_bilinear: Tensor
     e2a_up: Tensor
-    pair_down: Tensor
     pair_bilinear: Tensor
     pair_up: Tensor
     concat_atoms: Tensor
@@ -165,10 +165,10 @@ class FrozenBlock(Weights):
         parts = (trip, quad, e2a)
         self.keep_all("gate", [_gate(part) for part in parts])
         self.keep_all("down", [transposed(part.down) for part in parts])
-        self.keep("a2e_dense", transposed(a2e.dense))
+        both = transposed(a2e.dense), transposed(pair.down)
+        self.keep("atom_dense", torch.cat(both, dim=1))
         self.keep("a2e_gate", _gate(a2e))
         self.keep("a2e_down", transposed(a2e.down))
-        self.keep("pair_down", transposed(pair.down))
 
     def _keep_sums(self, block: InteractionBlock) -> None:
         trip, quad = block.triplet, block.quadruplet
@@ -205,10 +205,19 @@ class FrozenBlock(Weights):
             self.all("gate"),
             self.all("down"),
         )
+        m_a2e, pairs = AtomMessages.apply(  # type: ignore[no-untyped-call]  # torch
+            atom,
+            shared.radial_atom_to_edge,
+            graph.atom_edge.source,
+            graph.atom_atom.source,
+            self.atom_dense,
+            self.a2e_gate,
+            self.a2e_down,
+        )
         sums = (
             self._triplets(m_trip, shared),
             self._quadruplets(m_quad, shared),
-            self._atom_to_edge(atom, shared),
+            self._atom_to_edge(m_a2e, shared),
         )
         x = Joined.apply(  # type: ignore[no-untyped-call]  # torch
             own,
@@ -219,7 +228,7 @@ class FrozenBlock(Weights):
             *sums,
         )
         updates = silu(torch.mm(self._edge_to_atom(m_e2a, shared), self.e2a_up))
-        updates = updates + silu(torch.mm(self._pairs(atom, shared), self.pair_up))
+        updates = updates + silu(torch.mm(self._pairs(pairs, shared), self.pair_up))
         atom = torch.add(atom, updates, alpha=SILU_GAIN) * (1 / math.sqrt(3))
         edge = Updated.apply(edge, x, self.all("before"), self.all("after"))  # type: ignore[no-untyped-call]
         atom = self.atom_residuals(atom, INV_SQRT_2)
@@ -243,13 +252,9 @@ class FrozenBlock(Weights):
         z = sum_triplets(slots.pad(message), shared.triplets.edge_to_edge, slots)
         return torch.mm((shared.factors_triplet @ z).flatten(1), self.trip_bilinear)
 
-    def _atom_to_edge(self, atom: Tensor, shared: Shared) -> Tensor:
+    def _atom_to_edge(self, message: Tensor, shared: Shared) -> Tensor:
         triplets = shared.triplets
-        x = torch.nn.functional.silu(torch.mm(atom, self.a2e_dense))
-        x = x.index_select(0, shared.graph.atom_edge.source)
-        x = x * torch.mm(shared.radial_atom_to_edge, self.a2e_gate)
-        x = torch.nn.functional.silu(torch.mm(x, self.a2e_down))
-        x = triplets.atom_edge.pad(x)
+        x = triplets.atom_edge.pad(message)
         z = sum_triplets(x, triplets.atom_to_edge, triplets.main)
         return torch.mm((shared.factors_atom_to_edge @ z).flatten(1), self.a2e_bilinear)
 
@@ -266,9 +271,6 @@ class FrozenBlock(Weights):
             (shared.factors_quadruplet @ summed).flatten(1), self.quad_bilinear
         )
 
-    def _pairs(self, atom: Tensor, shared: Shared) -> Tensor:
-        edges, slots = shared.graph.atom_atom, shared.pair_slots
-        x = torch.nn.functional.silu(torch.mm(atom, self.pair_down))
-        x = slots.pad(x.index_select(0, edges.source))
-        v = slots.pad(shared.radial_atom_to_atom).transpose(1, 2) @ x
+    def _pairs(self, x: Tensor, shared: Shared) -> Tensor:
+        v = shared.pair_table @ shared.pair_slots.pad(x)
         return torch.mm(v.flatten(1), self.pair_bilinear)

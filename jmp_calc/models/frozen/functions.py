@@ -23,6 +23,10 @@ from torch.autograd.function import once_differentiable
 from jmp_calc.models.activation import SILU_GAIN
 from jmp_calc.models.layers import sum_by_target
 
+KEPT = 2**19
+"""Elements of edge features up to which products are kept although they are quickly
+made again; in larger graphs they would make up a third of the memory."""
+
 _silu_backward = torch.ops.aten.silu_backward
 
 
@@ -142,13 +146,20 @@ class Messages(torch.autograd.Function):
         hidden = torch.mm(edge, dense)
         active = torch.nn.functional.silu(hidden)
         width = edge.shape[1]
-        outputs, lowered = [active[:, :width]], []
+        outputs, lowered, kept = [active[:, :width]], [], []
+        ctx.is_kept = edge.numel() <= KEPT
         for k, (rad, gate, down) in enumerate(zip(radial, gates, downs, strict=True)):
             message = active[:, (k + 1) * width : (k + 2) * width]
-            low = torch.mm(torch.mm(rad, gate).mul_(message), down)
+            gated = torch.mm(rad, gate)
+            if ctx.is_kept:
+                kept += [gated, message]
+                gated = gated * message
+            else:
+                gated.mul_(message)
+            low = torch.mm(gated, down)
             lowered.append(low)
             outputs.append(torch.nn.functional.silu(low))
-        ctx.save_for_backward(*radial, hidden, *lowered)
+        ctx.save_for_backward(*radial, hidden, *lowered, *kept)
         ctx.dense, ctx.gates, ctx.downs = dense, gates, downs
         return tuple(outputs)
 
@@ -156,8 +167,8 @@ class Messages(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, own: Tensor, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the derivatives with respect to edge features and radial factors."""
-        *radial, hidden, a, b, c = ctx.saved_tensors
-        lowered = (a, b, c)
+        saved = ctx.saved_tensors
+        radial, hidden, lowered, kept = saved[:3], saved[3], saved[4:7], saved[7:]
         width = own.shape[1]
         total = torch.empty_like(hidden)
         total[:, :width] = own
@@ -165,11 +176,63 @@ class Messages(torch.autograd.Function):
         for k in range(3):
             part = slice((k + 1) * width, (k + 2) * width)
             product = torch.mm(_silu_backward(grads[k], lowered[k]), ctx.downs[k].t())
-            torch.mul(product, torch.mm(radial[k], ctx.gates[k]), out=total[:, part])
-            message = torch.nn.functional.silu(hidden[:, part])
+            if ctx.is_kept:
+                gate, message = kept[2 * k : 2 * k + 2]
+            else:
+                gate = torch.mm(radial[k], ctx.gates[k])
+                message = torch.nn.functional.silu(hidden[:, part])
+            torch.mul(product, gate, out=total[:, part])
             by_radial.append(torch.mm(product.mul_(message), ctx.gates[k].t()))
         edge = torch.mm(_silu_backward(total, hidden), ctx.dense.t())
         return edge, *by_radial, None, None, None
+
+
+class AtomMessages(torch.autograd.Function):
+    """All that a block makes of the atom features before its sums over neighbours.
+
+    Returns the gated, down-projected message of each atom_edge edge, activated, and the
+    projected feature of the source of each atom_atom edge, activated (without 1/0.6).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        atom: Float[Tensor, "atoms atom_dim"],
+        radial: Float[Tensor, "ae_edges rbf"],
+        source: Int[Tensor, " ae_edges"],
+        pair_source: Int[Tensor, " aa_edges"],
+        dense: Float[Tensor, "atom_dim atom_dim_aint"],
+        gate: Float[Tensor, "rbf atom_dim"],
+        down: Float[Tensor, "atom_dim down"],
+    ) -> tuple[Tensor, Tensor]:
+        """Make both features."""
+        hidden = torch.mm(atom, dense)
+        active = torch.nn.functional.silu(hidden)
+        width = gate.shape[1]
+        message = active[:, :width].index_select(0, source)
+        low = torch.mm(torch.mm(radial, gate).mul_(message), down)
+        ctx.save_for_backward(radial, source, pair_source, hidden, low)
+        ctx.dense, ctx.gate, ctx.down = dense, gate, down
+        pairs = active[:, width:].index_select(0, pair_source)
+        return torch.nn.functional.silu(low), pairs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_low: Tensor, by_pairs: Tensor) -> tuple[Any, ...]:
+        """Return the derivatives with respect to atom features and radial factors."""
+        radial, source, pair_source, hidden, low = ctx.saved_tensors
+        width = ctx.gate.shape[1]
+        product = torch.mm(_silu_backward(by_low, low), ctx.down.t())
+        by_atom = None
+        if ctx.needs_input_grad[0]:
+            total = torch.zeros_like(hidden)
+            gated = torch.mm(radial, ctx.gate).mul_(product)
+            total[:, :width].index_add_(0, source, gated)
+            total[:, width:].index_add_(0, pair_source, by_pairs)
+            by_atom = torch.mm(_silu_backward(total, hidden), ctx.dense.t())
+        message = torch.nn.functional.silu(hidden[:, :width]).index_select(0, source)
+        by_radial = torch.mm(product.mul_(message), ctx.gate.t())
+        return by_atom, by_radial, None, None, None, None, None
 
 
 class Joined(torch.autograd.Function):
@@ -190,13 +253,18 @@ class Joined(torch.autograd.Function):
     ) -> Float[Tensor, "edges dim"]:
         """Join everything."""
         width = own.shape[1]
-        total = torch.nn.functional.silu(torch.mm(sums[0], ups[0]))
+        kept = [torch.mm(sums[0], ups[0])]
+        total = torch.nn.functional.silu(kept[0])
+        ctx.is_kept = own.numel() <= KEPT
         for y, up in zip(sums[1:], ups[1:], strict=True):
-            total += torch.nn.functional.silu(torch.mm(y, up))
+            product = torch.mm(y, up)
+            total += torch.nn.functional.silu(product)
+            if ctx.is_kept:
+                kept.append(product)
         result = total[:, width:].index_select(0, swap).add_(total[:, :width])
         result.mul_(scale).add_(own, alpha=own_scale)
-        # their products with U are twelve times as large and quickly made again
-        ctx.save_for_backward(swap, *sums)
+        # the products with U are twelve times as large as the sums
+        ctx.save_for_backward(swap, *(kept if ctx.is_kept else sums))
         ctx.ups, ctx.own_scale, ctx.scale = ups, own_scale, scale
         return result
 
@@ -204,13 +272,17 @@ class Joined(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the derivatives with respect to the feature and the sums."""
-        swap, *sums = ctx.saved_tensors
+        swap, *products = ctx.saved_tensors
+        if not ctx.is_kept:
+            products = [
+                torch.mm(y, up) for y, up in zip(products, ctx.ups, strict=True)
+            ]
         scaled = grad * ctx.scale
         # an edge is the counter-edge of its counter-edge
         both = torch.cat([scaled, scaled.index_select(0, swap)], dim=1)
         by_sum = [
-            torch.mm(_silu_backward(both, torch.mm(y, up)), up.t())
-            for y, up in zip(sums, ctx.ups, strict=True)
+            torch.mm(_silu_backward(both, product), up.t())
+            for product, up in zip(products, ctx.ups, strict=True)
         ]
         return grad * ctx.own_scale, None, None, None, None, *by_sum
 
@@ -310,9 +382,15 @@ class Summed(torch.autograd.Function):
         layers: Sequence[Tensor],
     ) -> Float[Tensor, "atoms atom_dim"]:
         """Sum up, and apply the layers; no ``dense`` if both widths are the same."""
-        gated = torch.mm(radial, gate).mul_(edge)
-        x = sum_by_target(gated, target, n_atoms)
+        gated = torch.mm(radial, gate)
         saved = [edge, radial, target]
+        ctx.is_kept = edge.numel() <= KEPT
+        if ctx.is_kept:
+            saved.append(gated)
+            gated = gated * edge
+        else:
+            gated.mul_(edge)
+        x = sum_by_target(gated, target, n_atoms)
         if dense is not None:
             saved.append(torch.mm(x, dense))
             x = torch.nn.functional.silu(saved[-1]).mul_(SILU_GAIN)
@@ -334,6 +412,7 @@ class Summed(torch.autograd.Function):
             grad = _silu_backward(grad.mul_(SILU_GAIN), saved.pop())
             grad = torch.mm(grad, ctx.dense.t())
         of_edges = grad.index_select(0, target)
-        by_edge = torch.mm(radial, ctx.gate).mul_(of_edges)
+        gated = saved.pop() if ctx.is_kept else torch.mm(radial, ctx.gate)
+        by_edge = gated * of_edges
         by_radial = torch.mm(of_edges.mul_(edge), ctx.gate.t())
         return by_edge, by_radial, None, None, None, None, None

@@ -13,6 +13,7 @@ from ase.build import bulk, molecule
 from jmp_calc.graph.batch import AtomGraph, collate
 from jmp_calc.graph.build import build_graph
 from jmp_calc.models.config import NANO, HeadSpec
+from jmp_calc.models.frozen import functions
 from jmp_calc.models.frozen.freeze import freeze_
 from jmp_calc.models.jmp import JMPModel
 from physics.networks import FACTOR, RULES, SIZES, tiny_model
@@ -49,9 +50,13 @@ def assert_same(model: JMPModel, graph: AtomGraph) -> None:
             assert float((one - other).abs().max()) <= EXACT * max(scale, 1e-3), name
 
 
+@pytest.mark.parametrize("kept", [functions.KEPT, 0], ids=["small", "large"])
 @pytest.mark.parametrize("rules", ["smooth", "published"])
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_a_frozen_network_gives_what_the_network_gives(name: str, rules: str) -> None:
+def test_a_frozen_network_gives_what_the_network_gives(
+    name: str, rules: str, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(functions, "KEPT", kept)
     model = tiny_model(rules)
     assert_same(model, graph_of(rules, *SYSTEMS[name]()))
 
@@ -120,7 +125,10 @@ def bytes_kept(model: JMPModel, graph: AtomGraph) -> int:
     return sum(kept.values())
 
 
-def test_a_frozen_network_keeps_fewer_edge_features_for_the_forces() -> None:
+def test_a_frozen_network_keeps_fewer_edge_features_for_the_forces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(functions, "KEPT", 0)  # as of large graphs
     graph = graph_of("smooth", rattled(molecule("CH3CH2OH")))
     spec = HeadSpec(name="task", graph=RULES["smooth"], forces="gradient")
 
