@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +27,10 @@ import torch.distributed as dist
 from ase import Atoms
 
 from jmp_calc.errors import ArgumentError, JMPError
+
+PATIENCE = timedelta(days=30)
+"""How long a process that is done waits for the others; torch would end all after half
+an hour, and their work be lost."""
 
 T = TypeVar("T")
 
@@ -52,7 +57,7 @@ def processes() -> Iterator[str]:
             f"process {rank} of this machine has no GPU: there are {n_devices}; start "
             f"torchrun with --nproc-per-node {n_devices}"
         )
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield f"cuda:{rank}" if n_devices else "cpu"
     finally:
@@ -83,7 +88,9 @@ def compute_together(
 
     Raises:
         ArgumentError: If there is no group of processes.
-        JMPError: In every process, where one of them cannot compute its part.
+        JMPError: In every process, where one of them cannot compute its part. An error
+            of another kind is told in the others by its type and text, and raised as
+            it is in its own.
     """
     if not dist.is_initialized():
         raise ArgumentError(
@@ -94,14 +101,24 @@ def compute_together(
     frames = list(list_of_atoms)
     results: list[T] = []
     problem: JMPError | None = None
+    own: Exception | None = None
+    place = f"its list is {rank}, {rank + n}, {rank + 2 * n}, ... of all"
     try:
         results = list(compute(frames[rank::n]))
     except JMPError as error:
         # the others wait for this process, and are told
-        error.add_note(f"its list is {rank}, {rank + n}, {rank + 2 * n}, ... of all")
+        error.add_note(place)
         problem = error
+    except Exception as error:  # noqa: BLE001 (raised below, once all are told)
+        error.add_note(place)
+        own = error
+        # others might not be able to unpickle it
+        problem = JMPError(f"process {rank} failed: {type(error).__name__}: {error}")
+        problem.add_note(place)
     problems: list[JMPError | None] = [None] * n
     dist.all_gather_object(problems, problem, group=group)
+    if own is not None:
+        raise own
     for found in problems:
         if found is not None:
             raise found

@@ -72,6 +72,12 @@ class Engine:
         """Sentences about what results are like."""
         self._topology = TopologyOnDevice(next(model.parameters()).device)
 
+    def _topology_for(self, network: JMPModel) -> TopologyOnDevice:
+        device = next(network.parameters()).device
+        if device != self._topology.device:  # somebody has moved the network
+            self._topology = TopologyOnDevice(device)
+        return self._topology
+
     def predict(
         self, tasks: Sequence[Task], *, is_moving: bool = False
     ) -> list[dict[str, Any]]:
@@ -89,7 +95,7 @@ class Engine:
             return predict(
                 network,
                 tasks,
-                to_device=self._topology.move if is_moving else None,
+                to_device=self._topology_for(network).move if is_moving else None,
                 approximate=self._approximate,
                 recompute=self._recompute,
             )

@@ -21,13 +21,14 @@ class TopologyOnDevice:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
+        """Where graphs are needed."""
         self._given: AtomGraph | None = None
         self._moved: AtomGraph | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a copy or another process sends it again
-        return type(self), (self._device,)
+        return type(self), (self.device,)
 
     def move(self, graph: AtomGraph) -> AtomGraph:
         """Return a graph on the device.
@@ -37,10 +38,10 @@ class TopologyOnDevice:
         """
         if self._moved is None or not self._is_same(graph):
             # what was given is kept, so that no other tensors can take its place
-            self._given, self._moved = graph, graph.to(self._device)
+            self._given, self._moved = graph, graph.to(self.device)
             return self._moved
         return self._moved.with_positions(
-            graph.positions.to(self._device), graph.cell.to(self._device)
+            graph.positions.to(self.device), graph.cell.to(self.device)
         )
 
     def _is_same(self, graph: AtomGraph) -> bool:

@@ -210,6 +210,26 @@ def identity_of(options: ModelOptions, about: Mapping[str, Any]) -> dict[str, An
     return {**found, "versions": installed_versions(packages)}
 
 
+def computes_of(options: ModelOptions, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that numbers of a trajectory depend on, as plain data.
+
+    Less than :func:`identity_of`: a long run may go on on another device or version,
+    compiled or not. Weights are compared by themselves.
+
+    Args:
+        options: What computes, as asked for.
+        about: What it says about itself; what it chose by default counts as chosen.
+    """
+    return {
+        "head": about.get("head", options.head),
+        "forces": about.get("forces", options.forces),
+        "dtype": options.dtype,
+        "approximate": options.approximate,
+        "tags": options.tags,
+        "d3": options.d3,
+    }
+
+
 def _files(calls: Iterable[Beginning]) -> frozenset[str]:
     return frozenset(name for call in calls for name in call.files)
 

@@ -30,6 +30,7 @@ from jmp_calc.cli.options import (
     OutputOptions,
     settings_options,
 )
+from jmp_calc.cli.resume import computes_of
 from jmp_calc.cli.run_report import print_end, print_start
 from jmp_calc.cli.structures import Structure, structures_argument
 from jmp_calc.errors import ArgumentError
@@ -340,6 +341,7 @@ def _run_one(
             overwrite=output.overwrite or is_stillborn,
             resume=is_resumed,
             provenance=job.provenance,
+            computes=computes_of(job.options, job.about),
             progress=show,
         )
     picture = _draw(result, settings, structure, output, job) if output.plot else None

@@ -61,6 +61,10 @@ WORST_FIRST = (
 """Of several exit codes the first in this order counts: structures without results tell
 more than an iteration without success."""
 
+FREE_OPTIONS = ("device", "offline", "recompute", "compile")
+"""Options of models that a campaign may change on the way: numbers stay the same."""
+LATER_OPTIONS = ("approximate",)
+"""Options that earlier versions did not have; they count where they are used."""
 WEIGHTS = ("model", "committee")
 """Options of a model that name weights files."""
 
@@ -178,11 +182,14 @@ class Campaign:
 
     def _identity(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """Return what all results depend on."""
+        usual = ModelOptions()
         model = {
             # weights count with their content, wherever they are
             name: _each(value, _hash_of_file) if name in WEIGHTS else value
             for name, value in asdict(self.model).items()
-            if name not in ("device", "offline")
+            if name not in FREE_OPTIONS
+            # options that came later do not make earlier campaigns others
+            and not (name in LATER_OPTIONS and value == getattr(usual, name))
         }
         if about["weights_sha256"] is not None:
             # the same weights may have several names

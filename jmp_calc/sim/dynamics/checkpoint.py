@@ -181,14 +181,19 @@ class Checkpoint:
             )
 
 
-def identity_of(atoms: Atoms, model: str | None) -> dict[str, Any]:
+def identity_of(
+    atoms: Atoms, model: str | None, computes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return what a resumed run must have in common with its beginning, as plain data.
 
     Args:
         atoms: The input of the run.
         model: Name of a calculator that has no weights to compare.
+        computes: Options of the calculator that numbers depend on, by name. Those that
+            a checkpoint lacks, as older ones do, are not compared.
     """
     found = {
+        **(computes or {}),
         "periodicity": atoms.pbc,
         "cell": np.array(atoms.cell),
         "masses": atoms.get_masses(),

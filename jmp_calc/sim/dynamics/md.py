@@ -94,6 +94,7 @@ def run_md(
     overwrite: bool = False,
     resume: bool = False,
     provenance: Mapping[str, Any] | None = None,
+    computes: Mapping[str, Any] | None = None,
     progress: Callable[[Observables], None] | None = None,
 ) -> MDResult:
     """Run molecular dynamics and write trajectory, observables and summary.
@@ -119,6 +120,8 @@ def run_md(
         overwrite: Whether existing files may be replaced.
         resume: Go on with the run in ``out``.
         provenance: Sections for the summary: inputs, model and so on. Plain data.
+        computes: Options of the calculator that numbers depend on, by name; a resumed
+            run must have the same. Plain data.
         progress: Called at the start and after every good step.
 
     Returns:
@@ -139,7 +142,9 @@ def run_md(
     files = MDFiles.under(out, stem, record.trajectory_format)
     model = (provenance or {}).get("model", {})
     weights = model.get("weights_sha256")
-    identity = identity_of(atoms, model.get("model") if weights is None else None)
+    identity = identity_of(
+        atoms, model.get("model") if weights is None else None, computes
+    )
     with contextlib.ExitStack() as held:
         resumed = None
         if resume:

@@ -293,7 +293,7 @@ class Recorder:
         """After an error complete the files as far as possible; close them."""
         if error is not None and hasattr(self, "last"):
             if not self._is_finished:
-                self._save_what_can_be(f"{type(error).__name__}: {error}")
+                self._save_what_can_be(error)
             error.add_note(
                 f"stopped after step {self.last.observables.step}; what was done until "
                 f"then is in {self._files.summary.parent}"
@@ -301,16 +301,16 @@ class Recorder:
         with contextlib.suppress(OSError) if error else contextlib.nullcontext():
             self._open_files.close()
 
-    def _save_what_can_be(self, reason: str) -> None:
-        # what ended the run is raised; a full disk may refuse any of these, too
+    def _save_what_can_be(self, error: BaseException) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        # what ended the run is raised; a full disk may refuse any of these, too, and
+        # whoever writes frames may raise anything, now and when they are tried again
         with shielded():
-            with contextlib.suppress(DataError):
-                self._end_frame()
-            for write in (self.save_checkpoint, *self._last_parts()):
-                with contextlib.suppress(DataError):
-                    write()
-            with contextlib.suppress(DataError):
-                self._save_summary(FAILED, reason)
+            for write in (self._end_frame, self.save_checkpoint):
+                _noting(error, write)
+            for write in self._last_parts():
+                _noting(error, write)
+            _noting(error, lambda: self._save_summary(FAILED, reason))
 
     def _write_final(self) -> None:
         save_structure(frame_from(self.facts.template, self.last), self._files.final)
@@ -374,3 +374,15 @@ class Recorder:
             }
         summary["files"] = asdict(self._files)
         save_summary(summary, self._files.summary)
+
+
+def _noting(error: BaseException, write: Callable[[], None]) -> None:
+    """Do what may fail beside an error that counts; others become notes on it."""
+    try:
+        write()
+    except DataError:
+        pass
+    except Exception as problem:  # noqa: BLE001 (what ended the run is raised)
+        error.add_note(
+            f"part of the results is missing ({type(problem).__name__}: {problem})"
+        )

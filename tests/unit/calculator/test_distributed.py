@@ -16,7 +16,7 @@ from ase.build import molecule
 
 from jmp_calc.calculator import JMPCalculator, Predictor
 from jmp_calc.calculator.distributed import compute_together, processes
-from jmp_calc.errors import ArgumentError, UnsupportedSystemError
+from jmp_calc.errors import ArgumentError, JMPError, UnsupportedSystemError
 from toys.models import smooth_model
 from toys.processes import run_processes
 
@@ -54,6 +54,27 @@ def refuse(rank: int, folder: Path) -> None:
         (folder / f"error-{rank}").write_text(text)
 
 
+class UnpicklableError(Exception):
+    """An error that no other process can be sent."""
+
+    def __reduce__(self):
+        raise TypeError("cannot be pickled")
+
+
+def fail(rank: int, folder: Path) -> None:
+    """One process has an error of somebody else's code."""
+
+    def compute(mine: list[Atoms]) -> list[int]:
+        if rank == 1:
+            raise UnpicklableError("no stress")
+        return [0 for _ in mine]
+
+    try:
+        compute_together(compute, frames())
+    except (JMPError, UnpicklableError) as error:
+        (folder / f"error-{rank}").write_text(f"{type(error).__name__}: {error}")
+
+
 @pytest.mark.parametrize("n", [2, 3])
 def test_results_equal_those_of_one_process_in_order(n, tmp_path) -> None:
     run_processes(n, predict, tmp_path, folder=tmp_path)
@@ -71,6 +92,13 @@ def test_an_error_of_one_process_ends_all(tmp_path) -> None:
         text = (tmp_path / f"error-{rank}").read_text()
         assert "this is structure 2 of the list" in text
         assert "its list is 1, 3, 5, ... of all" in text
+
+
+def test_an_error_of_any_kind_is_told_to_all(tmp_path) -> None:
+    run_processes(2, fail, tmp_path, folder=tmp_path)
+    told = [(tmp_path / f"error-{rank}").read_text() for rank in range(2)]
+    assert told[0] == "JMPError: process 1 failed: UnpicklableError: no stress"
+    assert told[1] == "UnpicklableError: no stress"
 
 
 def test_a_process_alone_is_told_what_to_do(monkeypatch) -> None:

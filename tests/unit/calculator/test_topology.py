@@ -15,6 +15,7 @@ from ase.build import bulk, molecule
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from jmp_calc.calculator import JMPCalculator
+from jmp_calc.calculator.engine import Engine
 from jmp_calc.calculator.topology import TopologyOnDevice
 from jmp_calc.graph.batch import AtomGraph, EdgeSet
 from jmp_calc.graph.motion import GraphInMotion
@@ -164,3 +165,11 @@ def test_the_network_waits_for_no_number_while_the_topology_stays(
     first, *then = asked
     assert first  # the layout of a new topology
     assert then == [[], []]
+
+
+def test_the_topology_follows_a_network_that_was_moved() -> None:
+    engine = Engine(smooth_model())
+    before = engine._topology_for(engine.model)
+    assert engine._topology_for(engine.model) is before
+    engine.model.to(ELSEWHERE)
+    assert engine._topology_for(engine.model).device.type == ELSEWHERE.type

@@ -6,7 +6,7 @@ import pytest
 
 from jmp_calc.cli.job import build_calculator
 from jmp_calc.cli.options import ModelOptions
-from jmp_calc.cli.resume import identity_of
+from jmp_calc.cli.resume import computes_of, identity_of
 from jmp_calc.errors import ArgumentError
 
 ABOUT = {"weights_sha256": "ab"}
@@ -33,3 +33,27 @@ def test_fast_paths_of_models_are_refused_for_other_calculators(chosen) -> None:
 def test_what_was_computed_otherwise_is_not_gone_on_with(chosen) -> None:
     plain = identity_of(ModelOptions(), ABOUT)
     assert identity_of(ModelOptions(**chosen), ABOUT) != plain
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"approximate": "bf16"},
+        {"dtype": "float64"},
+        {"forces": "direct"},
+        {"head": "qm7x"},
+        {"tags": "atoms"},
+        {"d3": "pbe"},
+    ],
+)
+def test_what_changes_numbers_of_a_trajectory_is_compared(chosen) -> None:
+    assert computes_of(ModelOptions(**chosen), {}) != computes_of(ModelOptions(), {})
+
+
+def test_what_a_model_chose_by_default_may_be_written_out() -> None:
+    about = {"head": "qm7x", "forces": "gradient"}
+    written = ModelOptions(head="qm7x", forces="gradient")
+    assert computes_of(written, about) == computes_of(ModelOptions(), about)
+    assert computes_of(ModelOptions(compile=True), {}) == computes_of(
+        ModelOptions(), {}
+    )

@@ -25,6 +25,7 @@ from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.sim.dynamics import recorder
 from jmp_calc.sim.dynamics.checkpoint import GROUPS, load_checkpoint
 from jmp_calc.sim.dynamics.ensembles import ENSEMBLES
+from jmp_calc.sim.dynamics.files import MDFiles
 from jmp_calc.sim.dynamics.md import (
     MDSettings,
     RecordSettings,
@@ -423,3 +424,50 @@ def test_a_damaged_table_is_an_input_error(tmp_path):
     log.write_text(log.read_text().replace("\n10,", "\nx0,"))
     with pytest.raises(DataError, match=r"cannot read .*md-md.csv"):
         run_md(copper(), settings, out=tmp_path, resume=True)
+
+
+def test_a_resume_with_other_options_of_the_calculator_is_refused(tmp_path):
+    few, more = settings_for("nve", 2), settings_for("nve", 4)
+    run_md(copper(), few, out=tmp_path, computes={"approximate": None})
+    with pytest.raises(ArgumentError, match=r"approximate \(was None, is bf16\)"):
+        run_md(
+            copper(), more, out=tmp_path, resume=True, computes={"approximate": "bf16"}
+        )
+    run_md(copper(), more, out=tmp_path, resume=True, computes={"approximate": None})
+
+
+def test_a_checkpoint_without_options_of_the_calculator_goes_on(tmp_path):
+    run_md(copper(), settings_for("nve", 2), out=tmp_path)
+    more = settings_for("nve", 4)
+    result = run_md(
+        copper(), more, out=tmp_path, resume=True, computes={"approximate": None}
+    )
+    assert result.n_steps == 4
+
+
+def test_an_error_of_the_last_frame_does_not_replace_what_ended_the_run(
+    tmp_path, monkeypatch
+):
+    def fail(*_):
+        raise ValueError("no such frame")
+
+    def explode(row):
+        if row.step == 2:
+            monkeypatch.setattr(recorder, "frame_from", fail)
+        if row.step == 3:
+            raise LookupError("first")
+
+    record = RecordSettings(trajectory_stride=3)
+    with pytest.raises(LookupError, match="first") as caught:
+        run_md(
+            copper(),
+            settings_for("nve", 6),
+            record=record,
+            out=tmp_path,
+            progress=explode,
+        )
+    assert any("no such frame" in note for note in caught.value.__notes__)
+    files = MDFiles.under(tmp_path, "md", record.trajectory_format)
+    summary = yaml.safe_load(files.summary.read_text())
+    assert summary["status"] == "failed"
+    assert load_checkpoint(files.checkpoint).observables.step == 3
