@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -53,12 +54,14 @@ def arithmetic(x: torch.Tensor, approximate: str | None) -> Iterator[None]:
     """Compute in the precision of the network, or with fewer digits, inside a block.
 
     Autocast and the precision of products that the caller has set are the same again
-    afterwards, also after an error. With "tf32" products of float32 matrices on CUDA
-    have factors of 10 bits, as set for the whole process meanwhile: other threads see
-    it; without CUDA it changes nothing, and on CUDA it has not been measured. With
-    "bf16" products have factors of 7 bits by autocast; geometry, bases, sums over atoms
-    and derivatives of the geometry do not. It needs the network as it was trained,
-    which takes more memory and operations than the form for inference.
+    afterwards, also after an error; blocks may overlap, and the last sets back. What
+    was inherited from a wider setting is explicit afterwards, with the same value. With
+    "tf32" products of float32 matrices on CUDA have factors of 10 bits, as set for the
+    whole process meanwhile: other threads see it; without CUDA it changes nothing, and
+    on CUDA it has not been measured. With "bf16" products have factors of 7 bits by
+    autocast; geometry, bases, sums over atoms and derivatives of the geometry do not.
+    It needs the network as it was trained, which takes more memory and operations than
+    the form for inference.
 
     Errors of forces of jmp-nano in bf16 on the CPU, root mean square (largest), meV/A:
     ethanol 4.8 (12), aspirin 8.1 (26), where forces are 2500 and 2900; of energies 0.3
@@ -77,8 +80,30 @@ def arithmetic(x: torch.Tensor, approximate: str | None) -> Iterator[None]:
         if approximate is None:
             yield
             return
-        with _tf32_products():
+        with _shared.entered():
             yield
+
+
+class _Shared:
+    """TF32 of the process, set by the first block and set back by the last."""
+
+    def __init__(self) -> None:
+        self._lock, self._depth = threading.Lock(), 0
+        self._block = ExitStack()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        with self._lock:
+            if self._depth == 0:
+                self._block.enter_context(_tf32_products())
+            self._depth += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._block.close()
 
 
 @contextmanager
@@ -100,3 +125,6 @@ def _tf32_products() -> Iterator[None]:
             products.allow_tf32 = False
         if newer is not None:
             products.fp32_precision = newer
+
+
+_shared = _Shared()

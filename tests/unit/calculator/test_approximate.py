@@ -117,6 +117,17 @@ def test_tf32_leaves_what_the_caller_has_set(given) -> None:
         torch.backends.mkldnn.matmul.fp32_precision = before
 
 
+def test_tf32_ends_with_the_last_of_blocks_that_overlap() -> None:
+    before, products = state(), torch.backends.cuda.matmul
+    blocks = [arithmetic(torch.empty(0), "tf32") for _ in range(2)]
+    for block in blocks:
+        block.__enter__()
+    blocks[0].__exit__(None, None, None)
+    assert products.fp32_precision == "tf32"
+    blocks[1].__exit__(None, None, None)
+    assert state() == before
+
+
 def test_tf32_is_exact_where_there_is_no_tf32(ethanol) -> None:
     wanted = JMPCalculator(smooth_model()).evaluate([ethanol])[0]
     found = JMPCalculator(smooth_model(), approximate="tf32").evaluate([ethanol])[0]
