@@ -14,8 +14,8 @@ is part of the time, anew in each evaluation.
 
 Each case runs in a process of its own. Memory is the peak of that process above what it
 had with the model loaded. ``--vs`` names a function that returns any ASE calculator, to
-be timed on the same structures in turn with jmp-nano, by ``atoms.get_forces()`` on atoms
-that move a little (others may compute stress in the same call).
+be timed on the same structures in turn with jmp-nano, by ``atoms.get_forces()`` on
+atoms that move a little (others may compute stress in the same call).
 """
 
 from __future__ import annotations

@@ -103,7 +103,8 @@ class AtomGraph:
 
     def to(self, device: torch.device | str) -> AtomGraph:
         """Return the graph with every tensor on ``device``; itself if it is there."""
-        if self.positions.device == torch.device(device):
+        here, there = self.positions.device, torch.device(device)
+        if here.type == there.type and there.index in (None, here.index):
             return self
         moved = {}
         for part in fields(self):

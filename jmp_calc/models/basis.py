@@ -57,17 +57,17 @@ class _Radial(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, scaled: Tensor, offset: Tensor, width: Tensor) -> Tensor:
-        ctx.save_for_backward(scaled, offset, width)
-        ctx.gauss = gauss = _gaussians(scaled[:, None] - offset, width)
+        gauss = _gaussians(scaled[:, None] - offset, width)
+        ctx.save_for_backward(scaled, offset, width, gauss)
         return envelope(scaled)[:, None] * gauss
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        scaled, offset, width = ctx.saved_tensors
+        scaled, offset, width, gauss = ctx.saved_tensors
         away = scaled[:, None] - offset
         # to be differentiated again, it must follow from the distance
         known = not torch.is_grad_enabled()
-        weighted = grad * (ctx.gauss if known else _gaussians(away, width))
+        weighted = grad * (gauss if known else _gaussians(away, width))
         by_envelope = weighted.sum(dim=1)
         by_gauss = (weighted * away) @ (-2 * width)
         slope = _envelope_slope(scaled)

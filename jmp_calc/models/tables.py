@@ -74,7 +74,20 @@ class SharedOuterTable(SharedTable):
 
 
 class _Notes:
-    """What is known of the derivative with respect to a table."""
+    """What is known of the derivative with respect to a table in one backward pass."""
+
+    _task = -1
+
+    def begin(self) -> None:
+        """Forget what an earlier pass has left that did not come to its end."""
+        task = torch._C._current_graph_task_id()
+        if task != self._task:
+            self._task = task
+            self.forget()
+
+    def forget(self) -> None:
+        """Forget everything."""
+        raise NotImplementedError
 
     def add(
         self,
@@ -93,7 +106,11 @@ class _Sum(_Notes):
     def __init__(self) -> None:
         self._total: Tensor | None = None
 
+    def forget(self) -> None:
+        self._total = None
+
     def add(self, grad: Tensor, x: Tensor) -> None:
+        self.begin()
         x = x.transpose(1, 2)
         if self._total is None:
             self._total = torch.bmm(grad, x)
@@ -101,6 +118,7 @@ class _Sum(_Notes):
             self._total.baddbmm_(grad, x)
 
     def take(self, *made_of: Tensor) -> tuple[Tensor, ...]:
+        self.begin()
         total, self._total = self._total, None
         (table,) = made_of
         return (torch.zeros_like(table) if total is None else total.view_as(table),)
@@ -112,13 +130,18 @@ class _OuterSum(_Notes):
         self._noted: list[tuple[Tensor, Tensor]] = []
         self._by: tuple[Tensor, Tensor] | None = None
 
+    def forget(self) -> None:
+        self._noted, self._by = [], None
+
     def add(self, grad: Tensor, x: Tensor) -> None:
-        self._noted.append((grad, x))
+        self.begin()
+        self._noted.append((grad.detach(), x.detach()))
         # few products are cheaper than many, but memory must not grow with the blocks
         if sum(a.numel() + b.numel() for a, b in self._noted) > self._most:
             self._work_out()
 
     def take(self, *_: Tensor) -> tuple[Tensor, ...]:
+        self.begin()
         self._work_out()
         by, self._by = self._by, None
         assert by is not None

@@ -106,6 +106,16 @@ def _is_wanted(ctx: Any, k: int, n_others: int = 0) -> bool:
         return True
 
 
+def _only_twice(grad: Tensor | None, *by: Tensor | None) -> Tensor:
+    """Refuse what only comes back to activations in a second derivative."""
+    if grad is None or any(x is not None for x in by):
+        raise RuntimeError(
+            "this network differentiates twice only; a second derivative cannot be "
+            "taken with create_graph=True"
+        )
+    return grad
+
+
 class _Dense(torch.autograd.Function):
     """Returns what enters the activation as well, for derivatives to arrive at it."""
 
@@ -123,7 +133,7 @@ class _Dense(torch.autograd.Function):
         x, weight, hidden = ctx.saved_tensors
         is_wanted = _is_wanted(ctx, 1)
         if torch.is_grad_enabled():
-            assert grad is not None
+            grad = _only_twice(grad, by_hidden)
             if is_wanted:  # derivatives by weights that are differentiated again
                 y = scaled_silu(torch.nn.functional.linear(x, weight))
                 by = torch.autograd.grad(y, (x, weight), grad, create_graph=True)
@@ -173,7 +183,7 @@ class _Residual(torch.autograd.Function):
         x, first, second, inner, outer = ctx.saved_tensors
         is_wanted = [_is_wanted(ctx, k) for k in (1, 2)]
         if torch.is_grad_enabled():
-            assert grad is not None
+            grad = _only_twice(grad, by_inner, by_outer)
             if any(is_wanted):
                 linear = torch.nn.functional.linear
                 y = scaled_silu(linear(scaled_silu(linear(x, first)), second))

@@ -163,3 +163,13 @@ def nodes(y: Tensor) -> set[str]:
             found.add(node.name())
             todo += [following for following, _ in node.next_functions]
     return found
+
+
+@pytest.mark.parametrize("name", ["dense", "residual"])
+def test_a_second_derivative_that_is_differentiated_again_is_refused(name: str) -> None:
+    lean, _, shapes = PAIRS[name]
+    x, *weights = tensors(*shapes)
+    value = lean(x, *weights).pow(3).sum()
+    (first,) = torch.autograd.grad(value, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="twice only"):
+        torch.autograd.grad(first.square().sum(), x, create_graph=True)
