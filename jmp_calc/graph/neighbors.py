@@ -9,13 +9,13 @@ cut open, vacuum taken out. Distances are always computed from the positions as 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from matscipy.neighbours import neighbour_list
 
 from jmp_calc.errors import UnsupportedSystemError
-from jmp_calc.graph import device_search
 from jmp_calc.graph.images import Pairs, try_all_images
 from jmp_calc.graph.keys import EdgeKeys
 
@@ -51,7 +51,7 @@ def neighbor_list(
     pbc: Bool[np.ndarray, "3"],
     *,
     cutoff: float,
-    device: torch.device | None = None,
+    device: Any = None,
 ) -> Neighbors:
     """List all edges up to a cutoff, in canonical order (target, source, shift).
 
@@ -68,8 +68,9 @@ def neighbor_list(
         pbc: Which directions are periodic. The shift of the others is zero.
         cutoff: Largest distance, angstrom; included if any direction is periodic,
             excluded otherwise (a difference that only the published rules can see).
-        device: That of the network. If it is a GPU, large systems are searched there
-            (not measured); the edges are the same to the last bit.
+        device: That of the network, of torch; None: the CPU. If it is a GPU, large
+            systems are searched there (not measured); the edges are the same to the
+            last bit.
 
     Returns:
         Source and target atom, shift, and distance in angstrom of each edge.
@@ -220,7 +221,7 @@ def _candidates(
     cell: Float[np.ndarray, "3 3"],
     pbc: Bool[np.ndarray, "3"],
     cutoff: float,
-    device: torch.device | None,
+    device: Any,
 ) -> Candidates:
     """Return at least all edges within the cutoff, in canonical order."""
     n_atoms = len(positions)
@@ -241,7 +242,7 @@ def _search(
     cell: Float[np.ndarray, "3 3"],
     pbc: Bool[np.ndarray, "3"],
     cutoff: float,
-    device: torch.device | None,
+    device: Any,
 ) -> Pairs:
     """Return at least all pairs within the cutoff, in canonical order."""
     reach = cutoff * (1 + 1e-6) + 1e-6
@@ -255,12 +256,16 @@ def _search(
     wrapped = coordinate @ frame
     frame = frame * lengths[:, None]
 
-    found: Pairs | None
-    if device is not None and device_search.is_for(device, len(positions)):
-        found = device_search.search_on_device(
-            wrapped, frame, repeats, reach=reach, device=device
-        )
-    else:
+    found: Pairs | None = None
+    if device is not None:
+        # here, because whoever prepares data searches without torch
+        from jmp_calc.graph import device_search
+
+        if device_search.is_for(device, len(positions)):
+            found = device_search.search_on_device(
+                wrapped, frame, repeats, reach=reach, device=device
+            )
+    if found is None:
         found = try_all_images(wrapped, frame, repeats, reach=reach)
     if found is None:
         found = _searched_on_grid(wrapped, frame, repeats, reach)
