@@ -11,8 +11,7 @@ from jmp_calc.calculator.compiled import CompiledNetwork
 from jmp_calc.calculator.evaluation import Task, predict
 from jmp_calc.calculator.topology import TopologyOnDevice
 from jmp_calc.errors import ArgumentError
-from jmp_calc.models.frozen.block import FrozenBlock
-from jmp_calc.models.frozen.freeze import freeze_
+from jmp_calc.models.frozen.freeze import freeze_, is_frozen
 from jmp_calc.models.jmp import JMPModel
 
 TOLERANCES = {"torch.float32": 1e-4, "torch.float64": 1e-10, "tf32": 1e-2}
@@ -106,7 +105,7 @@ class Engine:
 
 
 def _check_trained(model: JMPModel) -> None:
-    if any(isinstance(block, FrozenBlock) for block in model.backbone.blocks):
+    if is_frozen(model):
         # derivatives written out, for one precision and not to be compiled
         raise ArgumentError(
             "compile and approximate='bf16' need a network as it was trained, and the "

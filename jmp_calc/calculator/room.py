@@ -20,7 +20,7 @@ import torch
 from jmp_calc.errors import UnsupportedSystemError
 from jmp_calc.graph.batch import GRAPHS, AtomGraph
 from jmp_calc.models.footprint import Footprint
-from jmp_calc.models.frozen.block import FrozenBlock
+from jmp_calc.models.frozen.freeze import is_frozen
 from jmp_calc.models.jmp import JMPModel
 
 _ALWAYS_FITS = 2**28
@@ -111,8 +111,7 @@ def has_fitted(model: JMPModel, graph: AtomGraph, *, recompute: bool) -> None:
 
 
 def _margin(model: JMPModel) -> float:
-    is_frozen = any(isinstance(x, FrozenBlock) for x in model.backbone.blocks)
-    return _MARGIN if is_frozen else _MARGIN_TRAINED
+    return _MARGIN if is_frozen(model) else _MARGIN_TRAINED
 
 
 def with_memory(

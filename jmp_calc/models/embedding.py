@@ -71,9 +71,7 @@ class Bases(torch.nn.Module):
     mlp_rbf_h: Dense
     mlp_rbf_out: Dense
     mlp_rbf_aint: Dense
-    # Another kind of module in the form for inference.
-    mlp_sbf_qint: torch.nn.Module
-    to_cosines: torch.nn.Module
+    mlp_sbf_qint: FactorisedProjection
     mlp_cbf_qint: FactorisedProjection
     mlp_cbf_tint: FactorisedProjection
     mlp_cbf_aeint: FactorisedProjection

@@ -56,6 +56,13 @@ class Slots:
         rows: Tensor = _Unpad.apply(x, self.position)  # type: ignore[no-untyped-call]  # torch
         return rows
 
+    def position_in_rows(self, n_rows: int) -> Int[Tensor, " edges_rows"]:
+        """Return flat positions in a table (atoms, n_rows, width), edge by edge."""
+        atom, slot = self.position // self.width, self.position % self.width
+        row = torch.arange(n_rows, device=self.position.device)
+        row = atom[:, None] * n_rows + row
+        return (row * self.width + slot[:, None]).flatten()
+
     def edge_at(self, position: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """Return which edges are at filled positions of the table."""
         edges = torch.arange(len(self.position), device=position.device)
@@ -143,11 +150,7 @@ class Layout:
         q_slots, dim = self.quadruplet, moments.shape[2]
         key = "to_outgoing", n_harmonics, n_parts
         if key not in self.places:
-            at = q_slots.position
-            atom, slot = at // q_slots.width, at % q_slots.width
-            row = torch.arange(n_harmonics * n_parts, device=at.device)
-            row = atom[:, None] * len(row) + row
-            self.places[key] = (row * q_slots.width + slot[:, None]).flatten()
+            self.places[key] = q_slots.position_in_rows(n_harmonics * n_parts)
         shape = (q_slots.n_atoms, n_harmonics, n_parts * q_slots.width, dim)
         table: Tensor = _Pad.apply(  # type: ignore[no-untyped-call]  # torch
             moments.flatten(0, 1), self.places[key], math.prod(shape[:3])
@@ -161,11 +164,7 @@ class Layout:
         slots, n_harmonics = self.main, table.shape[1]
         key = "of_edges", n_harmonics
         if key not in self.places:
-            at = slots.position
-            atom, slot = at // slots.width, at % slots.width
-            row = torch.arange(n_harmonics, device=at.device)
-            row = atom[:, None] * n_harmonics + row
-            self.places[key] = (row * slots.width + slot[:, None]).flatten()
+            self.places[key] = slots.position_in_rows(n_harmonics)
         rows: Tensor = _Unpad.apply(table.flatten(0, 2), self.places[key])  # type: ignore[no-untyped-call]  # torch
         return rows.view(-1, n_harmonics, table.shape[3])
 

@@ -33,7 +33,6 @@ class FrozenBases(Weights, Bases):
         weights = [transposed(getattr(bases, f"mlp_rbf_{name}")) for name in rbf]
         for name in ("tint", "aeint"):
             weights.append(_matrix(getattr(bases, f"mlp_cbf_{name}")))
-        assert isinstance(bases.mlp_sbf_qint, FactorisedProjection)
         n_radial = bases.mlp_sbf_qint.weight.shape[0]
         # the map after it is linear: what it makes of each radial function alone
         one = torch.eye(n_radial, dtype=weights[0].dtype, device=weights[0].device)

@@ -44,6 +44,15 @@ def freeze_(model: JMPModel) -> JMPModel:
     return model
 
 
+def is_frozen(model: JMPModel) -> bool:
+    """Return whether a network is in its form for inference.
+
+    Args:
+        model: The network.
+    """
+    return any(isinstance(block, FrozenBlock) for block in model.backbone.blocks)
+
+
 class FrozenOutput(FrozenAtomUpdate):
     """Features of one depth, for the final mix: per atom, and per edge if direct."""
 
