@@ -108,10 +108,7 @@ class Bases(torch.nn.Module):
         layout, edges = Layout.of(graph, dtype), JoinedEdges.of(graph)
         units, scaled = unit_and_scaled(edges.vectors(graph), edges.cutoff, dtype)
         # the same edges with the same cutoff are there once
-        unit, radial = (
-            dict(zip(edges.parts, torch.split(x, [*edges.parts.values()]), strict=True))
-            for x in (units, self.radial(scaled))
-        )
+        unit, radial = edges.split(units), edges.split(self.radial(scaled))
         main = radial["main"]
         triplets = triplet_weights(
             layout,

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 import torch
 
-from jmp_calc.graph.batch import GRAPHS, AtomGraph, EdgeSet
+from jmp_calc.graph.batch import GRAPHS, AtomGraph
 from jmp_calc.models.config import ModelConfig
+from jmp_calc.models.layout import count_incoming
 
 ROWS_PER_BLOCK = 33
 """What a block and its output keep, in rows of edge features: 29 to 39 for molecules
@@ -58,8 +59,12 @@ class Footprint:
         n_edges = sum(getattr(graph, name).n_edges for name in GRAPHS)
         radial = 2 * config.num_radial * n_edges
         # sine and cosine of the dihedral, by its index and that of the angle
-        slots = _widest(graph.main) * _widest(graph.quadruplet)
-        table = graph.n_atoms * slots * 2 * n_angular**2
+        n_atoms = graph.n_atoms
+        width, quad_width = (
+            count_incoming(edges, n_atoms)[1]
+            for edges in (graph.main, graph.quadruplet)
+        )
+        table = n_atoms * width * quad_width * 2 * n_angular**2
         shared = graph.main.n_edges * config.emb_size_sbf * n_angular**2 + 2.0 * table
         bases = radial + 1.5 * table
         blocks = (ROWS_PER_BLOCK * n_blocks + _ROWS_OF_BOTH_ENDS) * row
@@ -82,8 +87,3 @@ def bytes_per_main_edge(config: ModelConfig, dtype: torch.dtype) -> int:
     """
     rows = ROWS_PER_BLOCK * config.num_blocks + _ROWS_OF_BOTH_ENDS
     return int(_OVERHEAD * dtype.itemsize * config.emb_size_edge * rows)
-
-
-def _widest(edges: EdgeSet) -> int:
-    """Return the largest number of edges that end at one atom."""
-    return int(torch.bincount(edges.target).max()) if edges.n_edges else 0

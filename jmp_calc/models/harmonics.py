@@ -78,8 +78,12 @@ class _Legendre(torch.autograd.Function):
 
 
 @functools.cache
+@torch.inference_mode(False)
 def _slopes(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return m[l, k] with ``y_l' = sum_k m[l, k] y_k``.
+    """Return m[l, k] with ``y_l' = sum_k m[l, k] y_k``, a few dozen numbers.
+
+    It is made once, whoever asks first: one made in inference mode could not be used
+    where derivatives are differentiated again.
 
     Source:
         P_l' = (2l-1) P_(l-1) + (2l-5) P_(l-3) + ...

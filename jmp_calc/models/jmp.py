@@ -39,6 +39,9 @@ class Prediction:
 class JMPModel(torch.nn.Module):
     """GemNet-OC with named task heads.
 
+    Derivatives of its parts are written out for ``torch.autograd``; transforms of
+    ``torch.func`` (vmap, grad, jacrev, hessian, ...) cannot follow them.
+
     Args:
         config: Shape of the network.
         heads: One specification per task, with distinct names.
@@ -101,8 +104,9 @@ class JMPModel(torch.nn.Module):
 
         Raises:
             ArgumentError: If a head is unknown, predicts no energy, or has no direct
-                forces.
+                forces, or this is called inside a transform of ``torch.func``.
         """
+        _check_no_transform()
         names = [head] * graph.n_systems if isinstance(head, str) else list(head)
         self._check_heads(names, graph.n_systems, predicts="energy")
         self._check_forces(names, forces)
@@ -189,7 +193,15 @@ class JMPModel(torch.nn.Module):
         return {name: self.head_layers[name](atom, graph) for name in heads}
 
     def descriptors(self, graph: AtomGraph) -> Float[Tensor, "atoms dim"]:
-        """Return the per-atom features that heads of energies and properties read."""
+        """Return the per-atom features that heads of energies and properties read.
+
+        Args:
+            graph: One system or a collated batch.
+
+        Raises:
+            ArgumentError: If this is called inside a transform of ``torch.func``.
+        """
+        _check_no_transform()
         out: Tensor = self.backbone(self.embedding(graph.numbers - 1), graph)[0]
         return out
 
@@ -262,6 +274,16 @@ class JMPModel(torch.nn.Module):
         layer = self.head_layers[name]
         assert isinstance(layer, EnergyForceHead)
         return layer
+
+
+def _check_no_transform() -> None:
+    if torch._C._are_functorch_transforms_active():
+        raise ArgumentError(
+            "a network was called inside a transform of torch.func (vmap, grad, "
+            "jacrev, hessian, ...), which cannot follow its derivatives: they are "
+            "written out for torch.autograd; ask it for forces and stress, or use "
+            "torch.autograd.grad, and put several systems into one batch with collate"
+        )
 
 
 def _differentiable(

@@ -18,6 +18,17 @@ from torch import Tensor
 from jmp_calc.graph.batch import GRAPHS, AtomGraph, EdgeSet
 
 
+def count_incoming(edges: EdgeSet, n_atoms: int) -> tuple[Int[Tensor, " atoms"], int]:
+    """Return how many edges end at each atom, and how wide a table of them is.
+
+    Args:
+        edges: Some edges.
+        n_atoms: Of the graph.
+    """
+    count = torch.bincount(edges.target, minlength=n_atoms)
+    return count, max(int(count.max()), 1) if n_atoms else 1
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slots:
     """Where each edge sits in the padded table (atoms, width) of incoming edges."""
@@ -31,10 +42,9 @@ class Slots:
     @classmethod
     def of(cls, edges: EdgeSet, n_atoms: int) -> Slots:
         """Lay out an edge set that is sorted by target."""
-        count = torch.bincount(edges.target, minlength=n_atoms)
+        count, width = count_incoming(edges, n_atoms)
         first = torch.cumsum(count, 0) - count
         slot = torch.arange(edges.n_edges, device=count.device) - first[edges.target]
-        width = max(int(count.max()), 1) if n_atoms else 1
         return cls(n_atoms=n_atoms, width=width, position=edges.target * width + slot)
 
     def pad(
@@ -282,13 +292,24 @@ class JoinedEdges:
             cutoff=torch.cat([x.envelope_cutoff[of[x.target]] for x in sets]),
         )
 
+    def split(self, rows: Shaped[Tensor, "edges *dims"]) -> dict[str, Tensor]:
+        """Return what belongs to each set of edges, in the order of ``parts``."""
+        sizes = [*self.parts.values()]
+        return dict(zip(self.parts, torch.split(rows, sizes), strict=True))
+
     def vectors(self, graph: AtomGraph) -> Float[Tensor, "edges 3"]:
         """Return the vector from the source image to the target of each edge, angstrom.
 
-        As :func:`jmp_calc.graph.geometry.edge_vectors`, in fewer operations.
+        Differences are taken in the dtype of the positions (float64), before any cast
+        to the precision of a network. An edge from an atom to its own image does not
+        depend on where the atom is: its gradient is exactly zero, not the rounding of a
+        sum that cancels (which collinear images would amplify).
 
         Args:
             graph: Of the same topology.
+
+        Source:
+            GemNet-OC specification, section 2.1.
         """
         position = graph.positions
         vector = position.index_select(0, self.target)

@@ -24,9 +24,9 @@ import torch
 from jmp_calc.errors import JMPError
 from jmp_calc.graph.batch import AtomGraph, collate
 from jmp_calc.graph.build import graph_from_arrays, graph_from_edges
-from jmp_calc.graph.geometry import edge_vectors
 from jmp_calc.models.config import GraphRules, HeadSpec, ModelConfig
 from jmp_calc.models.jmp import JMPModel
+from jmp_calc.models.layout import JoinedEdges
 from jmp_calc.models.state_dict import published_to_ours
 
 RELATIVE = 1e-10
@@ -297,6 +297,8 @@ def _edges_of(name: str) -> str | None:
 def _compare_graphs(
     case: dict[str, np.ndarray], graph: AtomGraph
 ) -> Iterator[Comparison]:
+    joined = JoinedEdges.of(graph)
+    vectors = joined.split(joined.vectors(graph))
     for ours, theirs in GRAPH_NAMES.items():
         edges, order = getattr(graph, ours), canonical_order(case, theirs)
         stored = np.column_stack(
@@ -307,7 +309,8 @@ def _compare_graphs(
         yield _exact(f"graph.{theirs}.edges", stored.shape, is_same)
         if not is_same:
             continue
-        vector = edge_vectors(graph, edges)
+        # the atom_edge edges may be the main ones
+        vector = vectors.get(ours, vectors["main"])
         distance = torch.linalg.vector_norm(vector, dim=1)
         unit = vector / distance[:, None]
         for name, value in (("distance", distance), ("vector", unit)):

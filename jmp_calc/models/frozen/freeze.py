@@ -26,8 +26,9 @@ def freeze_(model: JMPModel) -> JMPModel:
     """Turn a network into its form for inference, in place, and return it.
 
     Energies, forces and stress stay the same up to rounding, with fewer operations and
-    less memory. The network can no longer be trained, saved, or differentiated twice.
-    What is frozen already stays as it is.
+    less memory. The network can no longer be trained, saved, or differentiated twice,
+    nor (as before) inside transforms of ``torch.func``, such as vmap. What is frozen
+    already stays as it is.
 
     Args:
         model: The network, on the device and in the precision that it is to have.

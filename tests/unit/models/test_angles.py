@@ -16,12 +16,11 @@ from torch import Tensor
 
 from jmp_calc.graph.batch import AtomGraph
 from jmp_calc.graph.build import build_graph
-from jmp_calc.graph.geometry import edge_vectors
 from jmp_calc.models.angles import quadruplet_weights, triplet_weights
 from jmp_calc.models.config import NANO, GraphRules
 from jmp_calc.models.harmonics import legendre, legendre_to_cosines
 from jmp_calc.models.interaction import sum_quadruplets
-from jmp_calc.models.layout import Layout
+from jmp_calc.models.layout import JoinedEdges, Layout
 from oracle.enumerated import enumerate_lists
 
 RULES = GraphRules(cutoff=3.2, atom_edge_cutoff=3.0, quadruplet_cutoff=2.8)
@@ -65,11 +64,11 @@ def systems() -> dict[str, Atoms]:
 
 
 def unit_vectors(graph: AtomGraph) -> SimpleNamespace:
-    vectors = {}
-    for name in ("main", "atom_edge", "quadruplet"):
-        vector = edge_vectors(graph, getattr(graph, name))
-        vectors[name] = vector / torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
-    return SimpleNamespace(**vectors)
+    edges = JoinedEdges.of(graph)
+    vector = edges.vectors(graph)
+    unit = vector / torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    units = edges.split(unit)
+    return SimpleNamespace(**{"atom_edge": units["main"], **units})
 
 
 def factorised(graph: AtomGraph, x: Tensor, rules: Any) -> Tensor:

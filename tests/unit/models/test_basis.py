@@ -12,7 +12,7 @@ from jmp_calc.models.basis import (
     RadialBasis,
     envelope,
 )
-from jmp_calc.models.harmonics import legendre, legendre_to_cosines
+from jmp_calc.models.harmonics import _slopes, legendre, legendre_to_cosines
 
 
 def test_the_envelope_and_two_derivatives_vanish_at_the_end() -> None:
@@ -34,6 +34,19 @@ def test_harmonics_are_normalised_legendre_polynomials() -> None:
             degree, c.numpy()
         )
         np.testing.assert_allclose(y[:, degree], exact, atol=1e-14)
+
+
+def test_slopes_first_asked_for_in_inference_mode_can_be_differentiated() -> None:
+    _slopes.cache_clear()
+    c = torch.full((2,), 0.3, dtype=torch.float64, requires_grad=True)
+    total = legendre(c, 3).square().sum()
+    with torch.inference_mode():
+        torch.autograd.grad(total, c, retain_graph=True)
+    (slope,) = torch.autograd.grad(total, c, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), c)
+    # of 3 c^2 + 5 (3 c^2 - 1)^2 / 4 over 4 pi
+    expected = (6 + 5 * (27 * 0.3**2 - 3)) / (4 * math.pi)
+    np.testing.assert_allclose(curvature, [expected] * 2, rtol=1e-14)
 
 
 def test_a_legendre_polynomial_of_a_cosine_is_a_series_of_cosines() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from jmp_calc.errors import ArgumentError
 from jmp_calc.graph.batch import collate
 from jmp_calc.graph.build import build_graph
 from jmp_calc.models.config import NANO, SIZES, GraphRules, HeadSpec, L, ModelConfig, S
+from jmp_calc.models.frozen.freeze import freeze_
 from jmp_calc.models.jmp import JMPModel, Prediction
 from jmp_calc.models.physical import to_physical
 
@@ -101,6 +104,30 @@ def test_prediction_makes_no_autograd_graph_unless_asked() -> None:
     assert not result.forces.requires_grad
     assert result.virial.shape == (1, 3, 3)
     assert model(graph, "a", forces="gradient", create_graph=True).forces.requires_grad
+
+
+@pytest.mark.parametrize("form", [freeze_, lambda model: model])
+@pytest.mark.parametrize(
+    "transform", [torch.func.grad, torch.func.jacrev, torch.func.hessian]
+)
+@pytest.mark.parametrize("method", ["forward", "descriptors"])
+def test_transforms_of_torch_func_are_told_what_to_use(
+    form: Callable[[JMPModel], JMPModel], transform: Any, method: str
+) -> None:
+    model = form(JMPModel(TINY, [head()]))
+    graph = build_graph(molecule("H2O"), RULES)
+
+    def total(positions: torch.Tensor) -> torch.Tensor:
+        moved = graph.with_positions(positions, graph.cell)
+        if method == "forward":
+            return model(moved, "a").energy.sum()
+        return model.descriptors(moved).sum()
+
+    expected = r"torch.func \(vmap.*\), which cannot .*; ask it for forces .* collate"
+    with pytest.raises(ArgumentError, match=expected):
+        transform(total)(graph.positions)
+    with pytest.raises(ArgumentError, match=expected):
+        torch.func.vmap(total)(torch.stack([graph.positions] * 2))
 
 
 def test_physical_energies_carry_scale_shift_and_references() -> None:

@@ -149,4 +149,4 @@ def test_memory_grows_with_edges_and_precision() -> None:
     assert many.keeping == pytest.approx(5 * one.keeping, rel=1e-6)
     assert fine.recomputing == pytest.approx(2 * one.recomputing, rel=1e-6)
     lone = Footprint.of(build_graph(Atoms("He"), OF_NANO), NANO, torch.float32)
-    assert lone == Footprint(keeping=0, recomputing=0)
+    assert 0 < lone.keeping < lone.recomputing < 10_000
