@@ -15,15 +15,19 @@ APPROXIMATIONS = ("tf32", "bf16")
 """Names of what may be asked for; None is exact."""
 
 
-def checked_approximation(name: str | None, dtype: str) -> str | None:
+def checked_approximation(
+    name: str | None, dtype: str, device: torch.device
+) -> str | None:
     """Return a name of ``APPROXIMATIONS``, or None.
 
     Args:
         name: What is asked for.
         dtype: Precision of the network, by name.
+        device: Where it computes.
 
     Raises:
-        ArgumentError: If there is no such approximation, or the network is float64.
+        ArgumentError: If there is no such approximation, not on this device, or the
+            network is float64.
     """
     if name is None:
         return None
@@ -36,6 +40,12 @@ def checked_approximation(name: str | None, dtype: str) -> str | None:
         raise ArgumentError(
             f"approximate={name!r} takes digits away from a float32 network, and dtype "
             f"is {dtype!r}; leave one of them out"
+        )
+    if name == "tf32" and device.type != "cuda":
+        raise ArgumentError(
+            f"approximate='tf32' is arithmetic of CUDA and would change nothing on "
+            f"device {str(device)!r}, where there is 'bf16'; leave it out, or compute "
+            "on device 'cuda'"
         )
     return name
 
@@ -57,8 +67,8 @@ def arithmetic(x: torch.Tensor, approximate: str | None) -> Iterator[None]:
     afterwards, also after an error; blocks may overlap, and the last sets back. What
     was inherited from a wider setting is explicit afterwards, with the same value. With
     "tf32" products of float32 matrices on CUDA have factors of 10 bits, as set for the
-    whole process meanwhile: other threads see it; without CUDA it changes nothing, and
-    on CUDA it has not been measured. With "bf16" products have factors of 7 bits by
+    whole process meanwhile: other threads see it; on other devices it changes nothing,
+    and on CUDA it has not been measured. With "bf16" products have factors of 7 bits by
     autocast; geometry, bases, sums over atoms and derivatives of the geometry do not.
     It needs the network as it was trained, which takes more memory and operations than
     the form for inference.

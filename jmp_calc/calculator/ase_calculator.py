@@ -82,7 +82,7 @@ class JMPCalculator(Calculator):
         compile: Whether to compile the network with torch.compile, in a minute or two
             of the first calculation, with a check, and a warning where that fails. No
             gain on the CPU; not measured on CUDA.
-        approximate: Fewer digits in products of matrices: "tf32" (only on CUDA, not
+        approximate: Fewer digits in products of matrices: "tf32" (on CUDA only, not
             measured) or "bf16", whose errors of forces show; None: exact. See
             :func:`jmp_calc.calculator.approximate.arithmetic`.
         recompute: Whether gradients always compute each block of the network again,
@@ -118,8 +118,8 @@ class JMPCalculator(Calculator):
         offline: bool = False,
     ) -> None:
         force_choice = checked_settings(forces, tags, dtype)
-        checked_approximation(approximate, dtype)
         target = checked_device(device)
+        checked_approximation(approximate, dtype, target)
         super().__init__()  # type: ignore[no-untyped-call]  # ASE
         if isinstance(model, JMPModel):
             given, loaded = model_name(model), copy.deepcopy(model)

@@ -65,8 +65,8 @@ class ModelOptions:
     """Compile the network at the start, in a minute or two; the results are checked.
     For GPUs, where it has not been measured; nothing is gained on the CPU."""
     approximate: Literal["tf32", "bf16"] | None = None
-    """Compute with fewer digits: tf32 (10 bits, on CUDA) or bf16 (7 bits, whose errors
-    of forces show); by default exact."""
+    """Compute with fewer digits: tf32 (10 bits, with --device cuda only) or bf16 (7
+    bits, whose errors of forces show); by default exact."""
     recompute: bool = False
     """Compute each block of the network again for gradients: the same results in less
     memory (half or less for large crystals with S and L, little less with jmp-nano) and

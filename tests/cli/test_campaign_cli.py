@@ -137,6 +137,20 @@ def test_changed_settings_and_structures_are_refused_or_redone(pools, capsys):
     assert pools.seen == ["many-4"]
 
 
+@pytest.mark.parametrize("option", ["--recompute", "--compile"])
+def test_a_campaign_goes_on_with_options_that_change_no_number(option, pools, capsys):
+    write("cu.xyz", bulk("Cu", cubic=True))
+    words = ["energy", "cu.xyz", "--workers", "2", "--out", "out", "--offline"]
+    assert main(words) == 0
+    assert pools.seen == ["cu-0"]
+    pools.seen = []
+    assert main([*words, option]) == 0
+    assert pools.seen == []
+    capsys.readouterr()
+    assert main([*words, "--approximate", "bf16"]) == 2
+    assert "model.approximate was None and is bf16" in capsys.readouterr().err
+
+
 def test_the_table_is_true_when_the_work_cannot_go_on(pools, capsys):
     pools.n_before_interrupt = 2
     pools.interrupt = DataError("no worker can be had")

@@ -171,11 +171,16 @@ class Campaign:
 
     def _describe(self) -> dict[str, Any]:
         # this machine hands out the work, and may have no GPU
-        here = replace(self.model, device="cpu")
+        here, notes = replace(self.model, device="cpu"), []
+        if self.model.approximate == "tf32" and self.model.device != "cpu":
+            from jmp_calc.calculator.approximate import approximation_note
+
+            here, notes = replace(here, approximate=None), [approximation_note("tf32")]
         calculator = build_calculator(here)
         for structure in self.structures:
             try:
-                return describe(calculator, structure.atoms, here)
+                about = describe(calculator, structure.atoms, here)
+                return {**about, "notes": [*about["notes"], *notes]}
             except UnsupportedSystemError as error:
                 refusal = error
         raise refusal

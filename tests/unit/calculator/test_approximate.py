@@ -8,7 +8,12 @@ import torch
 from ase.build import molecule
 
 from jmp_calc.calculator import JMPCalculator
-from jmp_calc.calculator.approximate import APPROXIMATIONS, arithmetic
+from jmp_calc.calculator.approximate import (
+    APPROXIMATIONS,
+    arithmetic,
+    checked_approximation,
+)
+from jmp_calc.calculator.engine import Engine
 from jmp_calc.errors import ArgumentError
 from toys.models import smooth_model
 
@@ -38,6 +43,14 @@ def same_state_afterwards():
     assert state() == before
 
 
+def calculator(name: str) -> JMPCalculator:
+    """Return one that sets what it would set on CUDA, and computes on the CPU."""
+    calc = JMPCalculator(smooth_model())
+    calc.engine = Engine(smooth_model(), approximate=name)
+    calc.model = calc.engine.model
+    return calc
+
+
 def test_names_that_do_not_exist_are_refused() -> None:
     with pytest.raises(
         ArgumentError, match=r"'fp8'; choose from None .*'tf32', 'bf16'"
@@ -51,6 +64,18 @@ def test_float64_is_not_approximated(name) -> None:
         ArgumentError, match=r"dtype is 'float64'; leave one of them out"
     ):
         JMPCalculator(smooth_model(), dtype="float64", approximate=name)
+
+
+def test_tf32_is_refused_where_it_would_change_nothing() -> None:
+    expected = (
+        r"approximate='tf32' is arithmetic of CUDA .* on device 'cpu', where there is "
+        r"'bf16'; leave it out, or compute on device 'cuda'"
+    )
+    with pytest.raises(ArgumentError, match=expected):
+        JMPCalculator(smooth_model(), approximate="tf32")
+    for name in ("cuda", "cuda:1"):
+        device = torch.device(name)
+        assert checked_approximation("tf32", "float32", device) == "tf32"
 
 
 def test_a_network_in_its_form_for_inference_is_refused_in_bf16() -> None:
@@ -76,8 +101,7 @@ def seen_inside(calc: JMPCalculator, monkeypatch, error: Exception | None = None
 
 
 def test_tf32_holds_inside_of_evaluations_only(monkeypatch) -> None:
-    calc = JMPCalculator(smooth_model(), approximate="tf32")
-    before = state()
+    calc, before = calculator("tf32"), state()
     assert before[0] != "tf32"
     assert seen_inside(calc, monkeypatch)[0] == "tf32"
     assert state() == before
@@ -92,7 +116,7 @@ def test_bf16_holds_inside_of_evaluations_only(monkeypatch) -> None:
 
 @pytest.mark.parametrize("name", APPROXIMATIONS)
 def test_the_state_is_as_before_after_an_error(name, monkeypatch) -> None:
-    calc, before = JMPCalculator(smooth_model(), approximate=name), state()
+    calc, before = calculator(name), state()
     with pytest.raises(KeyError, match="torn"):
         seen_inside(calc, monkeypatch, KeyError("torn"))
     assert state() == before
@@ -128,12 +152,6 @@ def test_tf32_ends_with_the_last_of_blocks_that_overlap() -> None:
     assert state() == before
 
 
-def test_tf32_is_exact_where_there_is_no_tf32(ethanol) -> None:
-    wanted = JMPCalculator(smooth_model()).evaluate([ethanol])[0]
-    found = JMPCalculator(smooth_model(), approximate="tf32").evaluate([ethanol])[0]
-    np.testing.assert_array_equal(found["forces"], wanted["forces"])
-
-
 def test_bf16_changes_forces_by_less_than_is_stated(ethanol) -> None:
     wanted = JMPCalculator("jmp-nano", head="qm7x").evaluate([ethanol])[0]
     calc = JMPCalculator("jmp-nano", head="qm7x", approximate="bf16")
@@ -145,7 +163,6 @@ def test_bf16_changes_forces_by_less_than_is_stated(ethanol) -> None:
 
 @pytest.mark.parametrize("name", APPROXIMATIONS)
 def test_descriptions_tell_an_approximation(name, ethanol) -> None:
-    calc = JMPCalculator(smooth_model(), approximate=name)
-    (note,) = [n for n in calc.describe(ethanol)["notes"] if "approximate" in n]
+    notes = calculator(name).describe(ethanol)["notes"]
+    (note,) = [note for note in notes if "approximate" in note]
     assert name in note
-    assert calc.parameters["approximate"] == name

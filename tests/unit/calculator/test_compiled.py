@@ -23,7 +23,9 @@ PROPERTIES = ("energy", "forces")
 class Compiler:
     """Stands in for torch.compile; compiles again for every new number of atoms."""
 
-    def __init__(self, *, factor: float = 1.0, error: Exception | None = None) -> None:
+    def __init__(
+        self, *, factor: float = 1.0, error: BaseException | None = None
+    ) -> None:
         self.factor, self.error = factor, error
         self.n_calls = 0
         self.sizes: set[int] = set()
@@ -128,7 +130,13 @@ def test_wrong_results_are_replaced_and_nothing_is_compiled_any_more(
 
 @pytest.mark.parametrize(
     "error",
-    [RuntimeError("no C++ compiler\nlong story"), UnsupportedSystemError("big")],
+    [
+        RuntimeError("no C++ compiler\nlong story"),
+        UnsupportedSystemError("big"),
+        AttributeError("'NoneType' object has no attribute 'stride'"),
+        AssertionError("u0 == 3"),
+        FileNotFoundError("g++"),
+    ],
 )
 def test_compilers_that_fail_are_left_out(
     calc, compiler, ethanol, caplog, error
@@ -142,6 +150,13 @@ def test_compilers_that_fail_are_left_out(
     assert warnings_of(caplog)[1:] == [
         f"the network is not compiled from now on: {reason}"
     ]
+
+
+def test_compilers_can_be_interrupted(calc, compiler, ethanol, caplog) -> None:
+    compiler.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        calc.evaluate([ethanol])
+    assert "not compiled" not in caplog.text
 
 
 def test_errors_that_the_network_has_as_well_are_not_blamed_on_the_compiler(

@@ -12,13 +12,16 @@ from jmp_calc.errors import ArgumentError
 ABOUT = {"weights_sha256": "ab"}
 
 
-@pytest.mark.parametrize(
-    "chosen", [{}, {"compile": True, "approximate": "tf32"}, {"approximate": "bf16"}]
-)
+@pytest.mark.parametrize("chosen", [{}, {"compile": True}, {"approximate": "bf16"}])
 def test_fast_paths_are_those_that_are_asked_for(chosen) -> None:
     expected = {"compile": False, "approximate": None, **chosen}
     found = build_calculator(ModelOptions(offline=True, **chosen)).parameters
     assert {name: found[name] for name in expected} == expected
+
+
+def test_arithmetic_of_gpus_is_refused_elsewhere() -> None:
+    with pytest.raises(ArgumentError, match=r"'tf32' is arithmetic of CUDA .* 'cpu'"):
+        build_calculator(ModelOptions(approximate="tf32", offline=True))
 
 
 @pytest.mark.parametrize("chosen", [{"compile": True}, {"approximate": "tf32"}])
