@@ -26,9 +26,8 @@ from ase.collections import g2
 from provenance import write_result
 from speed_forces import best, calculator
 
-from jmp_calc import JMPCalculator
+from jmp_calc import JMPCalculator, keep_freed_memory
 from jmp_calc.calculator import batches
-from jmp_calc.cli.heap import keep_freed_memory
 from jmp_calc.models.footprint import bytes_per_main_edge
 from jmp_calc.sim.energy import EnergySettings, run_energy
 

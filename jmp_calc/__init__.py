@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jmp_calc.errors import DownloadError as DownloadError
     from jmp_calc.errors import JMPError as JMPError
     from jmp_calc.errors import UnsupportedSystemError as UnsupportedSystemError
+    from jmp_calc.heap import keep_freed_memory as keep_freed_memory
     from jmp_calc.pretrained import load_model as load_model
 
     __version__: str
@@ -27,6 +28,7 @@ _HOME = {
     "JMPError": "jmp_calc.errors",
     "Predictor": "jmp_calc.calculator",
     "UnsupportedSystemError": "jmp_calc.errors",
+    "keep_freed_memory": "jmp_calc.heap",
     "load_model": "jmp_calc.pretrained",
 }
 
@@ -34,6 +36,7 @@ __all__ = [  # noqa: RUF022 (the calculator comes first)
     "JMPCalculator",
     "Predictor",
     "load_model",
+    "keep_freed_memory",
     "JMPError",
     "ArgumentError",
     "CheckpointError",

@@ -17,12 +17,12 @@ from ase import Atoms
 
 from jmp_calc.cli import WORDS, print_no_more
 from jmp_calc.cli.folder import result_folder
-from jmp_calc.cli.heap import keep_freed_memory
 from jmp_calc.cli.options import ModelOptions, OutputOptions
 from jmp_calc.cli.resume import KeptWork, check_output, identity_of, kept_work
 from jmp_calc.cli.structures import Structure
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError
 from jmp_calc.files import file_hash
+from jmp_calc.heap import keep_freed_memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
+def _has_storage(x: Any) -> bool:
+    """Whether it is a tensor; weights in the layout of products show no storage."""
+    return isinstance(x, torch.Tensor) and x.layout == torch.strided
+
+
 class LiveBytes(TorchDispatchMode):
     """Counts the tensors that operations inside make, until they are freed.
 
@@ -28,11 +33,11 @@ class LiveBytes(TorchDispatchMode):
         before = {
             x.untyped_storage().data_ptr()
             for x in tree_leaves((args, kwargs))
-            if isinstance(x, torch.Tensor)
+            if _has_storage(x)
         }
         out = func(*args, **(kwargs or {}))
         for x in tree_leaves(out):
-            if not isinstance(x, torch.Tensor):
+            if not _has_storage(x):
                 continue
             storage = x.untyped_storage()
             place = storage.data_ptr()

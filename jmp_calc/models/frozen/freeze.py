@@ -13,6 +13,7 @@ from jmp_calc.models.frozen.block import (
     FrozenAtomUpdate,
     FrozenBlock,
     FrozenResiduals,
+    Weights,
     factor_of,
     transposed,
 )
@@ -42,6 +43,10 @@ def freeze_(model: JMPModel) -> JMPModel:
             backbone.outputs[k] = FrozenOutput(output)
     if not isinstance(backbone.bases, FrozenBases):
         backbone.bases = FrozenBases(backbone.bases)
+    has_gradients = any(head.forces == "gradient" for head in model.heads.values())
+    for module in backbone.modules():
+        if isinstance(module, Weights):
+            module.pack(transposed=has_gradients)
     return model
 
 

@@ -21,6 +21,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from jmp_calc.models.activation import SILU_GAIN
+from jmp_calc.models.frozen.products import (
+    Weight,
+    add_transposed_product,
+    product,
+    transposed_product,
+)
 from jmp_calc.models.layers import sum_by_target
 
 KEPT = 2**19
@@ -31,7 +37,7 @@ _silu_backward = torch.ops.aten.silu_backward
 
 
 def residuals_forward(
-    x: Float[Tensor, "rows dim"], weights: Sequence[Tensor], saved: list[Tensor]
+    x: Float[Tensor, "rows dim"], weights: Sequence[Weight], saved: list[Tensor]
 ) -> Float[Tensor, "rows dim"]:
     """Return ``2^(n/2)`` times the result of n residual layers.
 
@@ -45,15 +51,15 @@ def residuals_forward(
         saved: Gets what the derivative needs.
     """
     for k in range(0, len(weights), 2):
-        first = torch.mm(x, weights[k])
-        second = torch.mm(torch.nn.functional.silu(first), weights[k + 1])
+        first = product(x, weights[k])
+        second = product(torch.nn.functional.silu(first), weights[k + 1])
         saved += [first, second]
         x = torch.add(x, torch.nn.functional.silu(second), alpha=_gain(k))
     return x
 
 
 def residuals_backward(
-    grad: Float[Tensor, "rows dim"], weights: Sequence[Tensor], saved: list[Tensor]
+    grad: Float[Tensor, "rows dim"], weights: Sequence[Weight], saved: list[Tensor]
 ) -> Float[Tensor, "rows dim"]:
     """Return the derivative with respect to the input of the layers.
 
@@ -67,17 +73,18 @@ def residuals_backward(
     # it from layer to layer is part of the matrix product
     for k in range(len(weights) - 2, -1, -2):
         second, first = saved.pop(), saved.pop()
-        inner = torch.mm(_silu_backward(grad, second), weights[k + 1].t())
-        grad = grad.addmm_(
+        inner = transposed_product(_silu_backward(grad, second), weights[k + 1])
+        grad = add_transposed_product(
+            grad,
             _silu_backward(inner, first),
-            weights[k].t(),
+            weights[k],
             beta=math.sqrt(0.5) if k else 1 / SILU_GAIN,
             alpha=_gain(k - 2) if k else 1.0,
         )
     return grad
 
 
-def top_gain(weights: Sequence[Tensor]) -> float:
+def top_gain(weights: Sequence[Weight]) -> float:
     """Return what :func:`residuals_backward` wants its argument multiplied with."""
     return _gain(len(weights) - 2) if weights else 1.0
 
@@ -104,7 +111,7 @@ class Residuals(torch.autograd.Function):
     """``scale`` times the result of residual layers; see :func:`residuals_forward`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weights: Sequence[Tensor], scale: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weights: Sequence[Weight], scale: float) -> Tensor:
         """Apply the layers to rows."""
         saved: list[Tensor] = []
         y = residuals_forward(x, weights, saved)
@@ -137,26 +144,26 @@ class Messages(torch.autograd.Function):
         triplet: Float[Tensor, "edges rbf"],
         quadruplet: Float[Tensor, "edges rbf"],
         edge_to_atom: Float[Tensor, "edges rbf"],
-        dense: Float[Tensor, "dim four_dims"],
-        gates: Sequence[Tensor],
-        downs: Sequence[Tensor],
+        dense: Weight,
+        gates: Sequence[Weight],
+        downs: Sequence[Weight],
     ) -> tuple[Tensor, ...]:
         """Make the four features."""
         radial = (triplet, quadruplet, edge_to_atom)
-        hidden = torch.mm(edge, dense)
+        hidden = product(edge, dense)
         active = torch.nn.functional.silu(hidden)
         width = edge.shape[1]
         outputs, lowered, kept = [active[:, :width]], [], []
         ctx.is_kept = edge.numel() <= KEPT
         for k, (rad, gate, down) in enumerate(zip(radial, gates, downs, strict=True)):
             message = active[:, (k + 1) * width : (k + 2) * width]
-            gated = torch.mm(rad, gate)
+            gated = product(rad, gate)
             if ctx.is_kept:
                 kept += [gated, message]
                 gated = gated * message
             else:
                 gated.mul_(message)
-            low = torch.mm(gated, down)
+            low = product(gated, down)
             lowered.append(low)
             outputs.append(torch.nn.functional.silu(low))
         ctx.save_for_backward(*radial, hidden, *lowered, *kept)
@@ -175,15 +182,17 @@ class Messages(torch.autograd.Function):
         by_radial = []
         for k in range(3):
             part = slice((k + 1) * width, (k + 2) * width)
-            product = torch.mm(_silu_backward(grads[k], lowered[k]), ctx.downs[k].t())
+            by_gated = transposed_product(
+                _silu_backward(grads[k], lowered[k]), ctx.downs[k]
+            )
             if ctx.is_kept:
                 gate, message = kept[2 * k : 2 * k + 2]
             else:
-                gate = torch.mm(radial[k], ctx.gates[k])
+                gate = product(radial[k], ctx.gates[k])
                 message = torch.nn.functional.silu(hidden[:, part])
-            torch.mul(product, gate, out=total[:, part])
-            by_radial.append(torch.mm(product.mul_(message), ctx.gates[k].t()))
-        edge = torch.mm(_silu_backward(total, hidden), ctx.dense.t())
+            torch.mul(by_gated, gate, out=total[:, part])
+            by_radial.append(transposed_product(by_gated.mul_(message), ctx.gates[k]))
+        edge = transposed_product(_silu_backward(total, hidden), ctx.dense)
         return edge, *by_radial, None, None, None
 
 
@@ -201,16 +210,16 @@ class AtomMessages(torch.autograd.Function):
         radial: Float[Tensor, "ae_edges rbf"],
         source: Int[Tensor, " ae_edges"],
         pair_source: Int[Tensor, " aa_edges"],
-        dense: Float[Tensor, "atom_dim atom_dim_aint"],
-        gate: Float[Tensor, "rbf atom_dim"],
-        down: Float[Tensor, "atom_dim down"],
+        dense: Weight,
+        gate: Weight,
+        down: Weight,
     ) -> tuple[Tensor, Tensor]:
         """Make both features."""
-        hidden = torch.mm(atom, dense)
+        hidden = product(atom, dense)
         active = torch.nn.functional.silu(hidden)
         width = gate.shape[1]
         message = active[:, :width].index_select(0, source)
-        low = torch.mm(torch.mm(radial, gate).mul_(message), down)
+        low = product(product(radial, gate).mul_(message), down)
         ctx.save_for_backward(radial, source, pair_source, hidden, low)
         ctx.dense, ctx.gate, ctx.down = dense, gate, down
         pairs = active[:, width:].index_select(0, pair_source)
@@ -222,16 +231,16 @@ class AtomMessages(torch.autograd.Function):
         """Return the derivatives with respect to atom features and radial factors."""
         radial, source, pair_source, hidden, low = ctx.saved_tensors
         width = ctx.gate.shape[1]
-        product = torch.mm(_silu_backward(by_low, low), ctx.down.t())
+        by_gated = transposed_product(_silu_backward(by_low, low), ctx.down)
         by_atom = None
         if ctx.needs_input_grad[0]:
             total = torch.zeros_like(hidden)
-            gated = torch.mm(radial, ctx.gate).mul_(product)
+            gated = product(radial, ctx.gate).mul_(by_gated)
             total[:, :width].index_add_(0, source, gated)
             total[:, width:].index_add_(0, pair_source, by_pairs)
-            by_atom = torch.mm(_silu_backward(total, hidden), ctx.dense.t())
+            by_atom = transposed_product(_silu_backward(total, hidden), ctx.dense)
         message = torch.nn.functional.silu(hidden[:, :width]).index_select(0, source)
-        by_radial = torch.mm(product.mul_(message), ctx.gate.t())
+        by_radial = transposed_product(by_gated.mul_(message), ctx.gate)
         return by_atom, by_radial, None, None, None, None, None
 
 
@@ -246,21 +255,21 @@ class Joined(torch.autograd.Function):
         ctx: Any,
         own: Float[Tensor, "edges dim"],
         swap: Int[Tensor, " edges"],
-        ups: Sequence[Tensor],
+        ups: Sequence[Weight],
         own_scale: float,
         scale: float,
         *sums: Tensor,
     ) -> Float[Tensor, "edges dim"]:
         """Join everything."""
         width = own.shape[1]
-        kept = [torch.mm(sums[0], ups[0])]
+        kept = [product(sums[0], ups[0])]
         total = torch.nn.functional.silu(kept[0])
         ctx.is_kept = own.numel() <= KEPT
         for y, up in zip(sums[1:], ups[1:], strict=True):
-            product = torch.mm(y, up)
-            total += torch.nn.functional.silu(product)
+            raised = product(y, up)
+            total += torch.nn.functional.silu(raised)
             if ctx.is_kept:
-                kept.append(product)
+                kept.append(raised)
         result = total[:, width:].index_select(0, swap).add_(total[:, :width])
         result.mul_(scale).add_(own, alpha=own_scale)
         # the products with U are twelve times as large as the sums
@@ -272,17 +281,15 @@ class Joined(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the derivatives with respect to the feature and the sums."""
-        swap, *products = ctx.saved_tensors
+        swap, *kept = ctx.saved_tensors
         if not ctx.is_kept:
-            products = [
-                torch.mm(y, up) for y, up in zip(products, ctx.ups, strict=True)
-            ]
+            kept = [product(y, up) for y, up in zip(kept, ctx.ups, strict=True)]
         scaled = grad * ctx.scale
         # an edge is the counter-edge of its counter-edge
         both = torch.cat([scaled, scaled.index_select(0, swap)], dim=1)
         by_sum = [
-            torch.mm(_silu_backward(both, product), up.t())
-            for product, up in zip(products, ctx.ups, strict=True)
+            transposed_product(_silu_backward(both, raised), up)
+            for raised, up in zip(kept, ctx.ups, strict=True)
         ]
         return grad * ctx.own_scale, None, None, None, None, *by_sum
 
@@ -295,8 +302,8 @@ class Updated(torch.autograd.Function):
         ctx: Any,
         edge: Float[Tensor, "edges dim"],
         x: Float[Tensor, "edges dim"],
-        before: Sequence[Tensor],
-        after: Sequence[Tensor],
+        before: Sequence[Weight],
+        after: Sequence[Weight],
     ) -> Float[Tensor, "edges dim"]:
         """Apply the layers."""
         saved: list[Tensor] = []
@@ -335,11 +342,11 @@ class Concatenated(torch.autograd.Function):
         of_target: Float[Tensor, "atoms dim"],
         source: Int[Tensor, " edges"],
         target: Int[Tensor, " edges"],
-        weight: Tensor,
-        layers: Sequence[Tensor],
+        weight: Weight,
+        layers: Sequence[Weight],
     ) -> Float[Tensor, "edges dim"]:
         """Apply the layers; the products with atom features are already made."""
-        hidden = torch.mm(edge, weight)
+        hidden = product(edge, weight)
         hidden += of_source.index_select(0, source)
         hidden += of_target.index_select(0, target)
         saved = [source, target, hidden]
@@ -359,7 +366,9 @@ class Concatenated(torch.autograd.Function):
             grad * (ctx.scale * top_gain(ctx.layers)), ctx.layers, saved
         )
         inner = _silu_backward(inner.mul_(SILU_GAIN), saved.pop())
-        edge = torch.addmm(grad, inner, ctx.weight.t(), beta=math.sqrt(0.5))
+        edge = add_transposed_product(
+            grad * math.sqrt(0.5), inner, ctx.weight, beta=1.0
+        )
         of_source, of_target = (
             inner.new_zeros((ctx.n_atoms, inner.shape[1])).index_add_(0, index, inner)
             for index in (source, target)
@@ -377,12 +386,12 @@ class Summed(torch.autograd.Function):
         radial: Float[Tensor, "edges rbf"],
         target: Int[Tensor, " edges"],
         n_atoms: int,
-        gate: Float[Tensor, "rbf edge_dim"],
-        dense: Float[Tensor, "edge_dim atom_dim"] | None,
-        layers: Sequence[Tensor],
+        gate: Weight,
+        dense: Weight | None,
+        layers: Sequence[Weight],
     ) -> Float[Tensor, "atoms atom_dim"]:
         """Sum up, and apply the layers; no ``dense`` if both widths are the same."""
-        gated = torch.mm(radial, gate)
+        gated = product(radial, gate)
         saved = [edge, radial, target]
         ctx.is_kept = edge.numel() <= KEPT
         if ctx.is_kept:
@@ -392,7 +401,7 @@ class Summed(torch.autograd.Function):
             gated.mul_(edge)
         x = sum_by_target(gated, target, n_atoms)
         if dense is not None:
-            saved.append(torch.mm(x, dense))
+            saved.append(product(x, dense))
             x = torch.nn.functional.silu(saved[-1]).mul_(SILU_GAIN)
         x = residuals_forward(x, layers, saved)
         ctx.save_for_backward(*saved)
@@ -410,9 +419,9 @@ class Summed(torch.autograd.Function):
         )
         if ctx.dense is not None:
             grad = _silu_backward(grad.mul_(SILU_GAIN), saved.pop())
-            grad = torch.mm(grad, ctx.dense.t())
+            grad = transposed_product(grad, ctx.dense)
         of_edges = grad.index_select(0, target)
-        gated = saved.pop() if ctx.is_kept else torch.mm(radial, ctx.gate)
+        gated = saved.pop() if ctx.is_kept else product(radial, ctx.gate)
         by_edge = gated * of_edges
-        by_radial = torch.mm(of_edges.mul_(edge), ctx.gate.t())
+        by_radial = transposed_product(of_edges.mul_(edge), ctx.gate)
         return by_edge, by_radial, None, None, None, None, None

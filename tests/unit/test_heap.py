@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import resource, sys
 import numpy as np
-from jmp_calc.cli.heap import keep_freed_memory
+from jmp_calc.heap import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def work():
