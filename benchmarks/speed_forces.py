@@ -14,7 +14,8 @@ gradient forces) and a 96-atom cell of rutile (12 angstrom, 30 neighbours); jmp-
 with its own rules. Weights of S and L are random. Graph building is part of the time,
 anew in each evaluation. Freed memory stays with the process, as in ``jmp-md``.
 
-Each case runs in a process of its own. Memory is the peak of that process above what it
+Each case runs in processes of its own, three where it is short, and the median of
+their times counts. Memory is the peak of that process above what it
 had with the model loaded. ``--vs`` names a function that returns any ASE calculator, to
 be timed on the same structures in turn with jmp-nano, by ``atoms.get_forces()`` on
 atoms that move a little (others may compute stress in the same call).
@@ -260,6 +261,20 @@ def run_case(case: str, dtype: str, seconds: float) -> dict[str, Any]:
     }
 
 
+def median_of_processes(command: list[str]) -> dict[str, Any]:
+    """Run a case in three processes and return what the one of median time found.
+
+    Where arrays happen to lie in memory changes times by several percent. One process
+    is enough where an evaluation takes seconds.
+    """
+    found: list[dict[str, Any]] = []
+    while len(found) < 3 and not (found and found[0]["time_s"] > 1):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    found.sort(key=lambda one: one["time_s"])
+    return found[len(found) // 2]
+
+
 def compare(names: list[str], dtype: str, seconds: float) -> dict[str, Any]:
     """Time jmp-nano and other calculators in turn on the same structures."""
     values: dict[str, Any] = {}
@@ -328,8 +343,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--one", case]
         for name in ("threads", "dtype", "seconds"):
             command += [f"--{name}", str(getattr(options, name))]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found = json.loads(done.stdout.splitlines()[-1])
+        found = median_of_processes(command)
         values["cases"][case] = found
         print(
             f"{case:24s} {found['time_s']:8.3f} s  floor {found['floor_s']:8.3f} s  "
