@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from jmp_train import cli as train_cli
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TABLES = runpy.run_path(str(ROOT / "benchmarks" / "readme_tables.py"))
+"""What the script holds that fills in tables of results."""
 
 
 def blocks(language: str) -> list[str]:
@@ -106,13 +109,56 @@ def test_the_accuracy_table_is_that_of_the_result_file() -> None:
         ]
 
 
-def test_the_speed_table_is_that_of_the_result_file() -> None:
-    for run, facts in result_of("speed_md")["runs"].items():
-        name, dtype = run.split(", ")
-        row = next(
-            line for line in README.splitlines() if f"| `{name}` | {dtype} |" in line
-        )
-        assert f"| {facts['median_ms_per_step']:.1f} |" in row
+@pytest.mark.parametrize(
+    "path", TABLES["FILES"], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_tables_of_results_are_those_of_the_newest_files(path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert TABLES["filled"](text) == text
+
+
+def test_every_table_of_results_has_its_place_once() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in TABLES["FILES"]]
+    marks = re.findall(r"<!-- table: (\w+) -->", "".join(texts))
+    assert sorted(marks) == sorted(TABLES["TABLES"])
+    assert "".join(texts).count("<!-- end -->") == len(marks)
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch) -> Path:
+    """A folder of results without any."""
+    monkeypatch.setitem(TABLES["filled"].__globals__, "RESULTS", tmp_path)
+    return tmp_path
+
+
+MARK = "<!-- table: speed_batches -->\n<!-- end -->"
+
+
+def test_a_table_without_a_result_from_a_cpu_is_an_error(results) -> None:
+    (results / "speed_batches_NVIDIA-H100_2026-11-27.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"no file speed_batches_\*threads_"):
+        TABLES["filled"](MARK)
+    assert TABLES["filled"](MARK, ["speed_md"]) == MARK
+
+
+def test_a_result_of_an_older_script_is_an_error(results) -> None:
+    older = {"values": {"nano, 1 threads": {}}}
+    path = results / "speed_batches_x86_64-2threads_2026-11-27.json"
+    path.write_text(json.dumps(older), encoding="utf-8")
+    with pytest.raises(ValueError, match="has no 'one at a time', which table"):
+        TABLES["filled"](MARK)
+
+
+def test_a_mark_without_a_table_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no table 'speed'; choose from speed_forces"):
+        TABLES["filled"]("<!-- table: speed --><!-- end -->")
+
+
+def test_the_newest_result_counts_and_of_one_day_that_of_more_threads(results) -> None:
+    for name in ("2threads_2026-11-26", "1threads_2026-11-27", "2threads_2026-11-27"):
+        (results / f"speed_md_x86_64-{name}.json").write_text("{}", encoding="utf-8")
+    found, _ = TABLES["newest"]("speed_md")
+    assert found.name == "speed_md_x86_64-2threads_2026-11-27.json"
 
 
 def test_links_to_files_lead_somewhere() -> None:
