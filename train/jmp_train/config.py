@@ -97,6 +97,9 @@ class TaskConfig:
     """Part of the input features of a class head that is dropped in training."""
     has_energy_bias: bool = True
     """Whether the hidden layers of the energy head have biases."""
+    max_share: float = 1.0
+    """Largest part of the cost of an epoch that this task may have, if that is less
+    than the ``max_task_share`` of all; 1: no limit of its own."""
     scales: TaskScales | None = None
     """Scales and references that replace the measured ones; None: as measured."""
 
@@ -113,6 +116,11 @@ class TaskConfig:
             raise ArgumentError(
                 f"task {self.name!r} has the target {self.target!r}, but its head "
                 "predicts energy and forces; set its kind, such as scalar"
+            )
+        if not 0 < self.max_share <= 1:
+            raise ArgumentError(
+                f"max_share of task {self.name!r} is {self.max_share}; it must be "
+                "above 0 and at most 1 (no limit)"
             )
         if not 0 <= self.head_dropout < 1:
             raise ArgumentError(

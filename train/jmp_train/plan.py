@@ -58,7 +58,7 @@ class TrainingPlan:
             dataset.sizes,
             data.temperature,
             costs=dataset.mean_pairs(),
-            max_share=data.max_task_share,
+            max_share=[min(task.max_share, data.max_task_share) for task in data.tasks],
         )
         self._costs = partial(
             dataset.costs, max_atoms=data.max_atoms, max_pairs=data.max_pairs

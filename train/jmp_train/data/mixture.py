@@ -82,7 +82,7 @@ def build_mixture(
     temperature: float,
     *,
     costs: Sequence[float] | None = None,
-    max_share: float = 1.0,
+    max_share: float | Sequence[float] = 1.0,
 ) -> Mixture:
     """Return the mixture of sets of these sizes.
 
@@ -90,8 +90,8 @@ def build_mixture(
         sizes: Samples of each set, at least 1.
         temperature: T in p ~ n^(1/T); 1 mixes by size, infinity evenly.
         costs: Mean cost of a sample of each set; None: all cost the same.
-        max_share: Largest part of the cost of an epoch that one set may have; sets
-            that would have more are visited less often.
+        max_share: Largest part of the cost of an epoch that one set may have, the same
+            for all or one for each; sets that would have more are visited less often.
 
     Raises:
         ArgumentError: If a set is empty, the temperature is not positive, or the
@@ -118,8 +118,9 @@ def build_mixture(
     expanded = [
         _ceil(n * (d / min(density))) for n, d in zip(sizes, density, strict=True)
     ]
-    if max_share < 1:
-        expanded = _capped(expanded, costs or [1.0] * len(sizes), max_share)
+    most = np.broadcast_to(np.asarray(max_share, dtype=np.float64), len(sizes))
+    if (most < 1).any():
+        expanded = _capped(expanded, costs or [1.0] * len(sizes), most)
         probabilities = [n / sum(expanded) for n in expanded]
     return Mixture(
         sizes=tuple(sizes),
@@ -129,27 +130,29 @@ def build_mixture(
 
 
 def _capped(
-    expanded: Sequence[int], costs: Sequence[float], max_share: float
+    expanded: Sequence[int], costs: Sequence[float], most: Float[np.ndarray, " sets"]
 ) -> list[int]:
     """Shorten the dearest sets until none has more than its share of the cost."""
-    if max_share * len(expanded) <= 1:
+    if most.sum() <= 1:
         raise ArgumentError(
-            f"the largest share of a task is {max_share}, so {len(expanded)} tasks "
-            f"cannot fill an epoch; it must be above {1 / len(expanded):.3g}"
+            f"the largest shares of {len(most)} tasks are "
+            f"{', '.join(f'{share:g}' for share in most)}, which cannot fill an epoch; "
+            "their sum must be above 1"
         )
     spent = np.array(expanded) * np.array(costs, dtype=np.float64)
     is_capped = np.zeros(len(spent), dtype=bool)
     while True:
-        total = spent[~is_capped].sum() / (1 - is_capped.sum() * max_share)
-        is_above = ~is_capped & (spent > max_share * total)
+        total = spent[~is_capped].sum() / (1 - most[is_capped].sum())
+        is_above = ~is_capped & (spent > most * total)
         if not is_above.any():
             break
         # one at a time: what is cut from the dearest may bring others below the limit
-        is_capped[np.argmax(np.where(is_above, spent, 0.0))] = True
-    limit = np.where(is_capped, max_share * total / costs, np.inf)
+        excess = np.where(is_above, spent / most, 0.0)
+        is_capped[np.argmax(excess)] = True
+    limit = np.where(is_capped, most * total / costs, np.inf)
     return [
-        max(1, min(n, int(most))) if math.isfinite(most) else n
-        for n, most in zip(expanded, limit, strict=True)
+        max(1, min(n, int(some))) if math.isfinite(some) else n
+        for n, some in zip(expanded, limit, strict=True)
     ]
 
 
