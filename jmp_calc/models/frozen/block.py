@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -54,6 +55,11 @@ class Weights(torch.nn.Module):
     _of_products: tuple[str, ...] = ()
     """Names of the weights that may be packed."""
 
+    @cached_property
+    def _found(self) -> dict[str, list[Weight]]:
+        """Lists that were asked for, as long as the weights stay what they are."""
+        return {}
+
     def keep(self, name: str, value: Tensor) -> None:
         """Keep a tensor under a name."""
         self.register_buffer(name, value, persistent=False)
@@ -70,9 +76,11 @@ class Weights(torch.nn.Module):
 
     def factors(self, name: str) -> list[Weight]:
         """Return a list of weights of products."""
-        found: list[Weight] = []
-        while hasattr(self, f"{name}_{len(found)}"):
-            found.append(getattr(self, f"{name}_{len(found)}"))
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = []
+            while f"{name}_{len(found)}" in self._of_products:
+                found.append(getattr(self, f"{name}_{len(found)}"))
         return found
 
     def pack(self, *, transposed: bool) -> None:
@@ -81,6 +89,7 @@ class Weights(torch.nn.Module):
         Args:
             transposed: Whether derivatives are expected, too.
         """
+        self._found.clear()
         for name in self._of_products:
             value = getattr(self, name)
             if not isinstance(value, Tensor):
@@ -102,6 +111,7 @@ class Weights(torch.nn.Module):
             if isinstance(value, Packed):
                 delattr(self, name)
                 self.keep(name, value.dense())
+        self._found.clear()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch
         return self
 
