@@ -266,3 +266,62 @@ def test_files_that_may_run_code_are_not_read(tmp_path, capsys) -> None:
     out = tmp_path / "out.xyz"
     assert data("label", given, "--calculator", "emt", "--out", out) == 2
     assert "may run code" in capsys.readouterr().err
+
+
+def test_conformers_lists_what_failed_and_keeps_the_rest(tmp_path, capsys) -> None:
+    pytest.importorskip("rdkit", reason="needs the extra rdkit")
+    listed, out = tmp_path / "list.smi", tmp_path / "start.xyz"
+    listed.write_text("CCO\nC1CC\n")
+    assert data("conformers", listed, "--n", 3, "--out", out) == 3
+    printed = capsys.readouterr()
+    assert "of 2 molecules in" in printed.out
+    assert "C1CC: RDKit cannot read the SMILES 'C1CC'" in printed.err
+    found = ase.io.read(out, ":")
+    assert {atoms.get_chemical_formula() for atoms in found} == {"C2H6O"}
+
+
+def test_conformers_that_all_fail_leave_no_file(tmp_path, capsys) -> None:
+    pytest.importorskip("rdkit", reason="needs the extra rdkit")
+    listed, out = tmp_path / "list.smi", tmp_path / "start.xyz"
+    listed.write_text("C1CC\n")
+    assert data("conformers", listed, "--out", out) == 2
+    assert "no molecule was made; C1CC: RDKit cannot" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("verb", ["conformers", "make"])
+def test_verbs_that_need_rdkit_say_how_to_get_it(
+    verb, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    listed = tmp_path / "list.smi"
+    listed.write_text("CCO\n")
+    out = tmp_path / "out.xyz"
+    words = {"conformers": [listed, "--out", out], "make": ["xtb", "--out", out]}
+    assert data(verb, *words[verb]) == 2
+    assert "run: pip install 'jmp-calc[rdkit]'" in capsys.readouterr().err
+
+
+def test_an_unknown_recipe_of_data_is_an_error_with_a_suggestion(
+    tmp_path, capsys
+) -> None:
+    assert data("make", "xbt", "--out", tmp_path) == 2
+    assert "choose from xtb; did you mean 'xtb'" in capsys.readouterr().err
+
+
+def test_sample_takes_molecules_from_smiles_to_complexes(tmp_path, capsys) -> None:
+    pytest.importorskip("rdkit", reason="needs the extra rdkit")
+    listed, start, out = (tmp_path / name for name in ("a.smi", "a.xyz", "b.xyz"))
+    listed.write_text("O\n")
+    assert data("conformers", listed, "--out", start) == 0
+    words = ("--kind", "complex", "--same", "--molecules", 4, "--n", 15)
+    contact = ("--contact", 0.7, 0.8, "--max-atoms", 9)
+    assert data("sample", start, *words, *contact, "--out", out) == 0
+    found = ase.io.read(out, ":")
+    assert {len(atoms) for atoms in found} == {6, 9}
+    assert all(0.7 <= atoms.info["contact"] <= 0.8 for atoms in found)
+    field = "jmp_train.data.rdkit_force_field:force_field"
+    relax = ("--kind", "relax", "--n", 1, "--calculator", field)
+    last = tmp_path / "c.xyz"
+    assert data("sample", out, *relax, "--out", last) == 0
+    assert all(atoms.info["is_relaxed"] for atoms in ase.io.read(last, ":"))

@@ -7,7 +7,9 @@ from ase.build import bulk, molecule
 
 from jmp_calc.calculator.named import CalculatorChoice
 from jmp_calc.errors import ArgumentError, DataError
-from jmp_train.data.sampling import MAKERS, overlap, sample_geometries
+from jmp_train.data.kinds import MAKERS
+from jmp_train.data.kinds.geometry import overlap
+from jmp_train.data.sampling import sample_geometries
 from jmp_train.data.sampling_settings import KINDS, SamplingSettings
 
 EMT_CHOICE = CalculatorChoice(name="emt", options={})

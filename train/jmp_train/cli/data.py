@@ -18,6 +18,11 @@ DATA_VERBS: Verbs = {
     "check": ("jmp_train.cli.data_stores:check", "Verify every record of stores."),
     "stats": ("jmp_train.cli.data_stores:stats", "Labels and statistics of a store."),
     "sample": ("jmp_train.cli.data_make:sample", "Make new geometries."),
+    "conformers": (
+        "jmp_train.cli.data_recipe:conformers",
+        "Make molecules from a list of SMILES.",
+    ),
+    "make": ("jmp_train.cli.data_recipe:make", "Make all labelled data of a recipe."),
     "label": ("jmp_train.cli.data_make:label", "Label structures with a calculator."),
 }
 """Verb -> where its command is (module:function), and its line in the help."""

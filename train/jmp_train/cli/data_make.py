@@ -55,7 +55,16 @@ def _read(path: Path) -> list[Any]:
     return list(read_frames(path))
 
 
-def _check_out(out: Path, source: Path) -> None:
+def check_extended_xyz(out: Path, source: Path) -> None:
+    """Check that geometries can be written to a file.
+
+    Args:
+        out: The file.
+        source: What is read, which must be another one.
+
+    Raises:
+        ArgumentError: If it is no extended XYZ, or the file that is read.
+    """
     from jmp_calc.errors import ArgumentError
 
     if out.suffix not in (".xyz", ".extxyz"):
@@ -97,6 +106,12 @@ def _keywords(words: tuple[str, ...]) -> dict[str, Any]:
 @_option("spacing_fs", type=float)
 @_option("strain", type=float)
 @_option("min_distance", type=float)
+@_option("force_tolerance", type=float)
+@_option("steps", type=click.IntRange(1))
+@_option("molecules", type=click.IntRange(2))
+@_option("max_atoms", type=click.IntRange(2))
+@_option("contact", type=float, nargs=2)
+@_option("same", is_flag=True)
 @_calculator_options
 @click.option(
     "--processes",
@@ -120,9 +135,14 @@ def sample(
     """Make new geometries from the structures in FILE.
 
     perturb moves every atom at random, md runs dynamics with --calculator, stretch
-    scales a bond (with all that hangs on it) by 0.7 to 1.8, strain deforms the cell.
-    What is made of a structure depends on its number and the seed only. Structures that
-    give too few are listed with the reason; the exit code is then 3.
+    scales a bond (with all that hangs on it) by 0.7 to 1.8, strain deforms the cell,
+    relax and vibrate give the minimum and thermal displacements from it, torsion turns
+    about single bonds, complex puts molecules of FILE beside each other, path breaks
+    and makes bonds and gives images from the molecule to the product.
+
+    What is made of a structure depends on its number and the seed only (complex: on the
+    others as well). Structures that give too few are listed with the reason; the exit
+    code is then 3.
 
     Example: jmp-train data sample molecules.xyz --kind stretch --n 20 --out new.xyz
     """
@@ -133,7 +153,7 @@ def sample(
     from jmp_calc.sim.output import check_new, extxyz_text, writing
     from jmp_train.data.sampling import sample_geometries
 
-    _check_out(out, file)
+    check_extended_xyz(out, file)
     check_new([out], overwrite=overwrite)
     chosen = SamplingSettings(**settings)
     choice = None
@@ -220,7 +240,7 @@ def label(
 
     if calculator is None:
         raise ArgumentError("say what labels the structures: --calculator tblite")
-    _check_out(out, file)
+    check_extended_xyz(out, file)
     structures = _read(file)
     with tqdm(total=len(structures), unit="structure", disable=None) as bar:
         is_first = True

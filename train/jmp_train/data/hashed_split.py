@@ -29,14 +29,20 @@ def split_of(sample: Sample) -> Split:
     group = f"{sample.source}/{sample.group}"
     structure = structure_hash(sample)
     if rule == "group":
-        return _part(group, HELD_OUT)
+        return part_of(group, HELD_OUT)
     if rule == "structure":
-        return _part(structure, HELD_OUT)
-    part = _part(group, HELD_OUT_GROUPS)
-    return part if part != "train" else _part(structure, HELD_OUT_GROUPS)
+        return part_of(structure, HELD_OUT)
+    part = part_of(group, HELD_OUT_GROUPS)
+    return part if part != "train" else part_of(structure, HELD_OUT_GROUPS)
 
 
-def _part(key: str, fraction: float) -> Split:
+def part_of(key: str, fraction: float) -> Split:
+    """Return the part that the hash of a name says.
+
+    Args:
+        key: Any name.
+        fraction: Of each of val and test.
+    """
     digest = hashlib.sha256(f"{_SALT}/{key}".encode()).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
     if place < fraction:

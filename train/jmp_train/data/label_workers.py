@@ -199,6 +199,22 @@ def end_with(other: Connection[Any, Any] | int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def start_worker(
+    other: Connection[Any, Any] | int, n_workers: int, n_cores: int
+) -> None:
+    """Prepare a process that makes geometries.
+
+    Args:
+        other: See :func:`end_with`.
+        n_workers: Processes that share the cores.
+        n_cores: The cores.
+    """
+    # before a calculator is imported, which would take all cores in each process
+    threads = max(1, n_cores // n_workers)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    end_with(other)
+
+
 def _serve(
     connection: Connection[Any, Any], choice: CalculatorChoice, threads: int
 ) -> None:

@@ -1,4 +1,12 @@
-"""The tasks of the bundled models: data sets of one level of theory share a head."""
+"""The tasks of the bundled models: data sets of one level of theory share a head.
+
+``TASKS`` are those of jmp-nano. ``NEXT_TASKS`` learn from published data sets as well,
+``MADE_TASKS`` from what a recipe makes (``jmp-train data make``); no bundled model has
+them yet.
+
+Not a task: the relaxed crystals of ``wbm_equilibrium``. They have no forces, so that a
+head would offer dynamics that nothing was learned for, and PBE and PBE+U are mixed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +22,7 @@ class TaskInfo:
     name: str
     """Key in ``TASKS`` and name of the head."""
     datasets: tuple[str, ...]
-    """Keys of ``DATASETS``; all have one level of theory."""
+    """Keys of ``DATASETS``; all have one level of theory. Empty: the data are made."""
     domain: Domain
     """Kind of structure."""
     level_of_theory: str
@@ -73,3 +81,47 @@ TASKS: dict[str, TaskInfo] = {
     ),
 }
 """Tasks by name, in the order of the heads."""
+
+NEXT_TASKS: dict[str, TaskInfo] = {
+    "acac": TaskInfo(
+        name="acac",
+        datasets=("acac",),
+        domain="molecule",
+        level_of_theory="UHF PBE-D3/def2-SVP",
+        coverage=(
+            "dynamics of acetylacetone at 300 K and the transfer of its proton; other "
+            "molecules are extrapolated"
+        ),
+        licence="MIT",
+    ),
+}
+"""Tasks of published sets that a coming model learns from, by name."""
+
+MADE_TASKS: dict[str, TaskInfo] = {
+    "xtb": TaskInfo(
+        name="xtb",
+        datasets=(),
+        domain="molecule",
+        level_of_theory="GFN2-xTB",
+        coverage=(
+            "1500 neutral closed-shell molecules of H, C, N, O, F, S, Cl and P with up "
+            "to 19 heavy atoms, their complexes and clusters of up to 63 atoms, at "
+            "rest, hot, stretched and in close contact; ions and radicals are not "
+            "covered"
+        ),
+        licence="MIT (made with this project)",
+        is_default=True,
+    ),
+    "xtb_reactions": TaskInfo(
+        name="xtb_reactions",
+        datasets=(),
+        domain="molecule",
+        level_of_theory="GFN2-xTB",
+        coverage=(
+            "paths of reactions that break and make bonds of molecules of up to 17 "
+            "atoms"
+        ),
+        licence="MIT (made with this project)",
+    ),
+}
+"""Tasks whose data are made, by name."""

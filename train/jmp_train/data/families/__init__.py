@@ -20,6 +20,7 @@ from jmp_train.data.families import (
     spice,
     transition1x,
     user,
+    xtb,
 )
 from jmp_train.data.source import FamilyInfo, FamilyOptions, Source
 
@@ -38,6 +39,7 @@ FAMILIES: dict[str, FamilyInfo] = {
     "pyg-lmdb": foreign_lmdb.FAMILY,
     "user": user.FAMILY,
     "nano": nano.FAMILY,
+    "xtb": xtb.FAMILY,
 }
 """Families by name."""
 

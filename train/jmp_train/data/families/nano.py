@@ -1,4 +1,4 @@
-"""The excerpts that the bundled model learned from: one set per task.
+"""The excerpts that jmp-nano learned from, or the next one learns from, by task.
 
 The source is a folder with one folder per data set. The molecules of rMD17 are always
 left out, and the parts follow from a hash of each structure or group.
@@ -24,7 +24,9 @@ from jmp_train.data.source import (
     Skipped,
     Source,
 )
-from jmp_train.data.tasks import TASKS
+from jmp_train.data.tasks import NEXT_TASKS, TASKS
+
+_TASKS = {**TASKS, **NEXT_TASKS}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,20 +87,20 @@ def open_nano(source: Path, options: FamilyOptions) -> list[Source]:
     Raises:
         ArgumentError: If the task is unknown.
     """
-    if options.variant is not None and options.variant not in TASKS:
+    if options.variant is not None and options.variant not in _TASKS:
         raise ArgumentError(
             f"unknown task {options.variant!r} of the set 'nano'; choose from "
-            f"{', '.join(TASKS)}" + did_you_mean(options.variant, TASKS)
+            f"{', '.join(_TASKS)}" + did_you_mean(options.variant, _TASKS)
         )
-    names = list(TASKS) if options.variant is None else [options.variant]
+    names = list(_TASKS) if options.variant is None else [options.variant]
     return [
-        NanoSource(facts=_facts(name), root=source, datasets=TASKS[name].datasets)
+        NanoSource(facts=_facts(name), root=source, datasets=_TASKS[name].datasets)
         for name in names
     ]
 
 
 def _facts(name: str) -> SetFacts:
-    task = TASKS[name]
+    task = _TASKS[name]
     infos = [DATASETS[dataset] for dataset in task.datasets]
     return SetFacts(
         name=name,
@@ -126,7 +128,7 @@ FAMILY = FamilyInfo(
     title="Excerpts that the bundled model jmp-nano learned from",
     open=open_nano,
     formats="a folder with one folder per data set, with the files as published",
-    variants=tuple(TASKS),
+    variants=tuple(_TASKS),
     options=("variant",),
 )
 """The data of jmp-nano."""
