@@ -125,6 +125,24 @@ def test_a_twentieth_of_the_molecules_is_held_out_for_each_part(groups):
     assert parts["test"] / len(larger) == pytest.approx(0.05, abs=0.02)
 
 
+RECORDED = {
+    "CCCC": "train",
+    "NCC(=O)O": "train",
+    "CNC(C)=O": "val",
+    "NC(N)=O": "val",
+    "Clc1ccccc1": "val",
+    "Nc1ccccc1": "test",
+    "CC(C)C=O": "test",
+    "CC(F)(F)F": "test",
+}
+
+
+def test_parts_are_the_same_on_every_machine_and_day(groups):
+    """Recorded once; a change would put test molecules into training."""
+    assert RECORDED.keys() <= set(groups)
+    assert {group: split_of_molecules(group) for group in RECORDED} == RECORDED
+
+
 def test_small_molecules_are_always_trained_on(groups):
     small = [group for group in groups if n_heavy(group) <= ALWAYS_TRAIN]
     assert "O" in small

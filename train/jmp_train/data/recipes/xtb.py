@@ -98,7 +98,7 @@ _MOLECULES = (
         name="rattled",
         origin=CONTACT,
         choice=_RELAXED,
-        settings=Settings(kind="perturb", n=2, seed=8, amplitude=0.25),
+        settings=Settings(kind="perturb", n=2, seed=8, amplitude=0.15),
         task="xtb",
     ),
     Step(
