@@ -180,8 +180,10 @@ def _run(
     *,
     is_resumed: bool = False,
 ) -> int:
+    from jmp_calc.heap import keep_freed_memory
     from jmp_train.parallel import OtherProcessError, start_group
 
+    keep_freed_memory()
     with start_group(given.get("device", "auto")) as group:
         try:
             return _train(begin(group), group, is_resumed=is_resumed)

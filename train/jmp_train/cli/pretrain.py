@@ -102,8 +102,10 @@ def train(config: TrainConfig, *, is_resumed: bool, is_auto: bool) -> int:
     Returns:
         The exit code.
     """
+    from jmp_calc.heap import keep_freed_memory
     from jmp_train.parallel import OtherProcessError, start_group
 
+    keep_freed_memory()
     with start_group(config.device) as group:
         try:
             return _train(config, group, is_resumed=is_resumed, is_auto=is_auto)
