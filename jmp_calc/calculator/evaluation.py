@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from jmp_calc.calculator.approximate import arithmetic
 from jmp_calc.calculator.head_choice import HeadChoice
 from jmp_calc.calculator.room import has_fitted, must_recompute, with_memory
+from jmp_calc.calculator.threads import threads_that_pay
 from jmp_calc.errors import ArgumentError, UnsupportedSystemError, did_you_mean
 from jmp_calc.graph.batch import AtomGraph, collate
 from jmp_calc.graph.build import build_graph
@@ -236,7 +237,10 @@ def predict(
             results.append(values)
         return results
 
-    found = with_memory(work, model, joined, may_recompute=has_gradient and not again)
+    with threads_that_pay(model, joined):
+        found = with_memory(
+            work, model, joined, may_recompute=has_gradient and not again
+        )
     if has_gradient:
         has_fitted(model, joined, recompute=again)
     return found
@@ -275,7 +279,8 @@ def predict_properties(
             for k in range(len(graphs))
         ]
 
-    return with_memory(work, model, joined, may_recompute=False)
+    with threads_that_pay(model, joined):
+        return with_memory(work, model, joined, may_recompute=False)
 
 
 def describe_atoms(model: JMPModel, graph: AtomGraph) -> Float[np.ndarray, "atoms dim"]:
