@@ -11,6 +11,7 @@ from ase.calculators.emt import EMT
 from jmp_calc.calculator.named import CalculatorChoice
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_calc.units import KB
+from jmp_train.data.kinds import paths
 from jmp_train.data.kinds.geometry import bond_counts, closest_contact, contact_radii
 from jmp_train.data.kinds.paths import Reaction, draw_reaction, driven
 from jmp_train.data.sampling import sample_geometries
@@ -216,8 +217,9 @@ def test_driving_breaks_and_makes_the_bonds_of_a_reaction():
     assert set(bond_counts(product)) == expected
 
 
-def test_drawn_reactions_break_bonds_and_make_those_that_are_not_there():
-    start = molecule("CH3OH")
+@pytest.mark.parametrize("name", ["CH3OH", "C3H8"])
+def test_drawn_reactions_break_bonds_and_make_those_that_are_not_there(name):
+    start = molecule(name)
     bonds = {frozenset(bond) for bond in bond_counts(start)}
     generator = np.random.default_rng(0)
     drawn = [draw_reaction(start, generator) for _ in range(200)]
@@ -247,6 +249,13 @@ def test_a_path_goes_from_the_molecule_to_other_bonds():
     assert max(energies) < energies[0] + 25
     # the band has had steps downhill
     assert sum(energies[5:]) < sum(energies[2:5])
+
+
+def test_a_product_with_the_bonds_of_the_molecule_is_none(monkeypatch):
+    monkeypatch.setattr(paths, "driven", lambda atoms, reaction: atoms.copy())
+    monkeypatch.setattr(paths, "_relaxed", lambda product, calculator: product)
+    with pytest.raises(DataError, match="in 5 tries: products fall back"):
+        made(molecule("CH3OH"), EMT_CHOICE, kind="path", n=8)
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,22 @@ def test_the_seed_and_nothing_else_decides(recipe, tmp_path):
     assert texts[0] == texts[1] != texts[2]
 
 
+def test_the_seed_changes_the_steps_and_not_only_the_conformers(
+    recipe, tmp_path, monkeypatch
+):
+    embedded = making.conformers
+    monkeypatch.setattr(
+        making, "conformers", lambda smiles, n, seed: embedded(smiles, n, seed=1)
+    )
+    starts, ends = [], []
+    for seed in (0, 1):
+        made(recipe, tmp_path / str(seed), seed=seed)
+        for found, step in ((starts, "relaxed"), (ends, "rattled")):
+            found.append(geometries_file(tmp_path / str(seed), step).read_text())
+    assert starts[0] == starts[1]
+    assert ends[0] != ends[1]
+
+
 def test_a_share_keeps_small_molecules_and_some_others(recipe, tmp_path):
     made(recipe, tmp_path / "few", share=1e-6)
     starts = frames(geometries_file(tmp_path / "few", "conformers"))
