@@ -18,6 +18,7 @@ from jmp_calc.errors import ArgumentError, DataError
 from jmp_train.data import making
 from jmp_train.data.exclusion import EXCLUDED_FORMULAS
 from jmp_train.data.families.xtb import FAMILY, MAX_FORCE
+from jmp_train.data.growing_file import GrowingFile
 from jmp_train.data.kinds.geometry import SMILES
 from jmp_train.data.making import geometries_file, labelled_file, make_data
 from jmp_train.data.making_options import MakingOptions
@@ -30,6 +31,9 @@ from jmp_train.data.source import FamilyOptions, Record, Skipped
 
 pytest.importorskip("rdkit", reason="needs the extra rdkit")
 
+N_STARTS = 10 + 9 + 9 + 11
+"""Molecules of the list, and starting structures of the steps; two small molecules are
+partners of held-out ones as well."""
 EMT = CalculatorChoice(name="emt", options={})
 STEPS = (
     Step(
@@ -110,6 +114,43 @@ def test_what_is_there_is_not_made_again(recipe, tmp_path, monkeypatch):
     assert len(first) == 8
     assert again == first
     assert len(frames(labelled_file(out, "xtb", "relaxed"))) == 9
+
+
+@pytest.mark.parametrize("n_before", [2, 11, 30, 36])
+def test_a_stage_that_was_stopped_goes_on_with_the_next_structure(
+    recipe, tmp_path, monkeypatch, n_before
+):
+    """Conformers end after 10 additions, relaxed ones after 19, rattled after 28."""
+    made(recipe, tmp_path / "whole")
+    add, n_added = GrowingFile.add, 0
+
+    def stopping(self, geometries, reason):
+        nonlocal n_added
+        if n_added == n_before:
+            raise KeyboardInterrupt
+        n_added += 1
+        add(self, geometries, reason)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(GrowingFile, "add", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            made(recipe, tmp_path / "parts")
+    n_added = 0
+
+    def counting(self, geometries, reason):
+        nonlocal n_added
+        n_added += 1
+        add(self, geometries, reason)
+
+    monkeypatch.setattr(GrowingFile, "add", counting)
+    made(recipe, tmp_path / "parts")
+    assert n_before + n_added == N_STARTS
+    for step in ("conformers", "relaxed", "rattled", "pairs"):
+        whole, parts = (
+            geometries_file(tmp_path / name, step).read_text()
+            for name in ("whole", "parts")
+        )
+        assert whole == parts
 
 
 def test_a_folder_of_another_seed_or_share_is_refused(recipe, tmp_path):

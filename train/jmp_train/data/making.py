@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,10 @@ from ase import Atoms
 
 from jmp_calc.calculator.named import CalculatorChoice
 from jmp_calc.errors import ArgumentError, DataError
-from jmp_calc.files import replace_text, replacing
-from jmp_calc.sim.output import extxyz_text, writing
+from jmp_calc.files import replace_text
+from jmp_calc.sim.output import writing
 from jmp_train.data.conformers import conformers, needing_rdkit, read_list
+from jmp_train.data.growing_file import GrowingFile
 from jmp_train.data.labelling import label_structures
 from jmp_train.data.layouts.ase_files import read_frames
 from jmp_train.data.making_options import LABELLED, MakingOptions
@@ -31,7 +32,7 @@ from jmp_train.data.molecule_split import (
     split_of_molecules,
 )
 from jmp_train.data.recipes.steps import START, Choice, DataRecipe, Step
-from jmp_train.data.sampling import sample_geometries
+from jmp_train.data.sampling import sample_each
 from jmp_train.data.splits import SPLITS
 
 GEOMETRIES = "geometries"
@@ -167,23 +168,28 @@ class _Conformers:
             if n_heavy(entry.smiles) <= ALWAYS_TRAIN
             or place_of(entry.smiles) < options.share
         ]
-        failed: list[tuple[int, str]] = []
-
-        def found() -> Iterator[Atoms]:
-            for number, entry in enumerate(entries):
-                show(number, len(failed), len(entries))
+        with GrowingFile(geometries_file(out, START)) as file:
+            for entry in entries[file.n_starts :]:
+                show(file.n_starts, len(file.failed), len(entries))
+                found, reason = [], ""
                 try:
-                    yield from conformers(
-                        entry.smiles,
-                        self._recipe.n_conformers,
-                        seed=options.seed + 1,
+                    found = list(
+                        conformers(
+                            entry.smiles,
+                            self._recipe.n_conformers,
+                            seed=options.seed + 1,
+                        )
                     )
                 except DataError as error:
-                    failed.append((number, str(error)))
-
-        n = _write(geometries_file(out, START), found(), failed)
-        show(len(entries), len(failed), len(entries))
-        return {"molecules": len(entries), "made": n, "failed": len(failed)}
+                    reason = str(error)
+                file.add(found, reason)
+            show(file.n_starts, len(file.failed), len(entries))
+            file.finish()
+        return {
+            "molecules": file.n_starts,
+            "made": file.n_geometries,
+            "failed": len(file.failed),
+        }
 
 
 class _Geometries:
@@ -198,27 +204,28 @@ class _Geometries:
         starts = _chosen(out, step.choice, step.name)
         sets = _by_part(starts) if step.by_part else [starts]
         total = step.settings.n * sum(map(len, sets))
-        failed: list[tuple[int, str]] = []
-
-        def found() -> Iterator[Atoms]:
-            n = 0
+        with GrowingFile(geometries_file(out, step.name)) as file:
+            before = 0
             for place, structures in enumerate(sets):
                 seed = 10_000 * options.seed + 10 * step.settings.seed + place
-                for atoms in sample_geometries(
+                for made in sample_each(
                     structures,
                     replace(step.settings, seed=seed),
                     calculator=step.calculator,
                     processes=options.processes,
-                    on_failure=lambda number, why: failed.append((number, why)),
+                    first=min(max(file.n_starts - before, 0), len(structures)),
                 ):
-                    atoms.info["origin"] = step.origin
-                    n += 1
-                    show(n, len(failed), total)
-                    yield atoms
-
-        n_made = _write(geometries_file(out, step.name), found(), failed)
-        n_starts = sum(map(len, sets))
-        return {"starts": n_starts, "made": n_made, "failed": len(failed)}
+                    for atoms in made.geometries:
+                        atoms.info["origin"] = step.origin
+                    file.add(made.geometries, made.reason)
+                    show(file.n_geometries, len(file.failed), total)
+                before += len(structures)
+            file.finish()
+        return {
+            "starts": file.n_starts,
+            "made": file.n_geometries,
+            "failed": len(file.failed),
+        }
 
 
 class _Labels:
@@ -238,23 +245,6 @@ class _Labels:
             progress=show,
         )
         return {"labelled": report.n_labelled, "failed": len(report.failed)}
-
-
-def _write(path: Path, found: Iterator[Atoms], failed: list[tuple[int, str]]) -> int:
-    """Write geometries and what failed beside them; return how many there are."""
-    n = 0
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as new, new.open("w", encoding="utf-8") as stream:
-            for atoms in found:
-                stream.write(extxyz_text(atoms))
-                n += 1
-        lines = [f"{number}\t{why}\n" for number, why in failed]
-        replace_text(path.with_suffix(".failed.tsv"), "".join(lines))
-    if not n:
-        why = failed[0][1] if failed else "there was nothing to start from"
-        raise DataError(f"no geometries were made for {path}: {why}")
-    return n
 
 
 def _chosen(out: Path, choice: Choice, step: str) -> list[Atoms]:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -27,6 +28,19 @@ from jmp_train.data.sampling_settings import NEED_CALCULATOR, SamplingSettings
 
 Failed = Callable[[int, str], None]
 """Called with the number of a structure and why it gave fewer geometries."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """What comes of one structure."""
+
+    number: int
+    """Number of the structure."""
+    geometries: list[Atoms]
+    """The geometries."""
+    reason: str
+    """Why they are fewer than asked for; empty: they are not."""
+
 
 _Job = tuple[int, Atoms, SamplingSettings, CalculatorChoice | None, tuple[Atoms, ...]]
 _AHEAD = 4
@@ -60,26 +74,51 @@ def sample_geometries(
         DataError: If a structure has no bond to stretch, no cell to strain and so on,
             no geometry without overlapping atoms is found, or the calculator fails.
     """
+    for made in sample_each(
+        structures, settings, calculator=calculator, processes=processes
+    ):
+        yield from made.geometries
+        if made.reason and on_failure is None:
+            raise DataError(f"structure {made.number}: {made.reason}")
+        if made.reason and on_failure is not None:
+            on_failure(made.number, made.reason)
+
+
+def sample_each(
+    structures: Sequence[Atoms],
+    settings: SamplingSettings,
+    *,
+    calculator: CalculatorChoice | None = None,
+    processes: int = 1,
+    first: int = 0,
+) -> Iterator[Made]:
+    """Yield what comes of each structure, in order, as :func:`sample_geometries`.
+
+    Args:
+        structures: Where to start from.
+        settings: Kind and number of geometries.
+        calculator: Forces, for the kinds ``NEED_CALCULATOR``; others need none.
+        processes: Structures that are worked on at the same time.
+        first: Number of the first structure that is worked on; it gives what it gives
+            after those before it.
+
+    Raises:
+        ArgumentError: If a kind that needs a calculator has none.
+        DataError: If a process dies.
+    """
     if settings.kind in NEED_CALCULATOR:
         if calculator is None:
             raise ArgumentError(
                 f"the kind {settings.kind!r} needs a calculator (--calculator)"
             )
         calculator.build()  # a wrong one stops here, and not at every structure
-    jobs = (
+    jobs: Iterator[_Job] = (
         (number, atoms, settings, calculator, _partners(number, structures, settings))
-        for number, atoms in enumerate(structures)
+        for number, atoms in islice(enumerate(structures), first, None)
     )
-    n_processes = min(processes, len(structures))
-    results = map(_geometries, jobs) if n_processes <= 1 else _pooled(jobs, n_processes)
-    for number, found in enumerate(results):
-        for new in found:
-            if isinstance(new, Atoms):
-                yield new
-            elif on_failure is None:
-                raise DataError(f"structure {number}: {new}")
-            else:
-                on_failure(number, new)
+    n_processes = min(processes, len(structures) - first)
+    results = map(_made, jobs) if n_processes <= 1 else _pooled(jobs, n_processes)
+    yield from results
 
 
 def _partners(
@@ -94,34 +133,33 @@ def _partners(
     return tuple(structures[i] for i in generator.integers(len(structures), size=n))
 
 
-def _geometries(job: _Job) -> Iterator[Atoms | str]:
-    """Yield the geometries of a structure and, if there are too few, why."""
+def _made(job: _Job) -> Made:
+    """Return the geometries of a structure and, if there are too few, why."""
     number, atoms, settings, calculator, partners = job
     generator = np.random.default_rng([settings.seed, number])
     name = f"{atoms.get_chemical_formula()}-{number}"
     group = str(atoms.info.get("group") or name)
+    making = Making(
+        settings=settings,
+        generator=generator,
+        calculator=calculator,
+        partners=partners,
+    )
+    start = bare(atoms)
+    start.info["group"] = group
+    found: list[Atoms] = []
+    reason = ""
     try:
-        making = Making(
-            settings=settings,
-            generator=generator,
-            calculator=calculator,
-            partners=partners,
-        )
-        start = bare(atoms)
-        start.info["group"] = group
         for new in MAKERS[settings.kind](start, making):
             new.info.setdefault("group", group)
             new.info["origin"] = settings.kind
-            yield new
+            found.append(new)
     except DataError as error:
-        yield str(error)
+        reason = str(error)
+    return Made(number=number, geometries=found, reason=reason)
 
 
-def _all_geometries(job: _Job) -> list[Atoms | str]:
-    return list(_geometries(job))
-
-
-def _pooled(jobs: Iterator[_Job], processes: int) -> Iterator[list[Atoms | str]]:
+def _pooled(jobs: Iterator[_Job], processes: int) -> Iterator[Made]:
     """Yield what comes of jobs in order; few wait, so that memory is bounded."""
     # here, because the processes need not spend the time that its package takes
     from jmp_train.prepare.workers import available_cores
@@ -135,13 +173,12 @@ def _pooled(jobs: Iterator[_Job], processes: int) -> Iterator[list[Atoms | str]]
         initargs=(theirs, processes, available_cores()),
     )
     try:
-        waiting: deque[Future[list[Atoms | str]]] = deque(
-            pool.submit(_all_geometries, job)
-            for job in islice(jobs, _AHEAD * processes)
+        waiting: deque[Future[Made]] = deque(
+            pool.submit(_made, job) for job in islice(jobs, _AHEAD * processes)
         )
         while waiting:
             yield waiting.popleft().result()
-            waiting.extend(pool.submit(_all_geometries, job) for job in islice(jobs, 1))
+            waiting.extend(pool.submit(_made, job) for job in islice(jobs, 1))
     except BrokenProcessPool:
         raise DataError(
             "a process died while it made geometries, for lack of memory or because "
