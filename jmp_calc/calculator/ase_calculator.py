@@ -18,7 +18,7 @@ from ase.calculators.calculator import (
 from jaxtyping import Float, Int
 
 from jmp_calc.calculator.approximate import checked_approximation
-from jmp_calc.calculator.batches import split_into_batches
+from jmp_calc.calculator.batches import in_batches
 from jmp_calc.calculator.changes import changes_between
 from jmp_calc.calculator.decision import Decision, decide
 from jmp_calc.calculator.engine import Engine
@@ -323,10 +323,8 @@ class JMPCalculator(Calculator):
             (number, self._numbered_task(number, atoms, properties, results))
             for number, atoms in enumerate(list_of_atoms)
         )
-        for batch in split_into_batches(self.model, tasks):
-            found = self.engine.predict([task for _, task in batch])
-            for (number, _), result in zip(batch, found, strict=True):
-                results[number] |= {name: result[name] for name in properties}
+        for number, found in in_batches(self.model, tasks, self.engine.predict):
+            results[number] |= {name: found[name] for name in properties}
         return results
 
     def _get_name(self) -> str:

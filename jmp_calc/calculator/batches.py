@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
-from jmp_calc.calculator.evaluation import Task
-from jmp_calc.calculator.room import free_memory
+from jmp_calc.calculator.evaluation import Task, numbered
+from jmp_calc.calculator.room import LackOfMemoryError, free_memory
 from jmp_calc.models.config import ForceKind
 from jmp_calc.models.footprint import bytes_per_main_edge
 from jmp_calc.models.jmp import JMPModel
@@ -28,6 +29,50 @@ MAX_WAITING = 2000
 """Systems that wait for their batch; atoms without neighbors never fill one."""
 
 Numbered = tuple[int, Task]
+T = TypeVar("T")
+
+
+def in_batches(
+    model: JMPModel,
+    tasks: Iterable[Numbered],
+    compute: Callable[[Sequence[Task]], Sequence[T]],
+) -> Iterator[tuple[int, T]]:
+    """Compute numbered tasks in batches; give results with their number, in any order.
+
+    Where memory does not suffice for a batch, its halves are computed.
+
+    Args:
+        model: The network that is to compute them.
+        tasks: Tasks with their number; any iterable.
+        compute: Computes systems that want the same.
+
+    Raises:
+        UnsupportedSystemError: If memory does not suffice for one system alone; its
+            number is added as a note.
+    """
+    for batch in split_into_batches(model, tasks):
+        yield from _computed(batch, compute)
+
+
+def _computed(
+    batch: list[Numbered], compute: Callable[[Sequence[Task]], Sequence[T]]
+) -> Iterator[tuple[int, T]]:
+    numbers, tasks = zip(*batch, strict=True)
+    if len(batch) == 1:
+        with numbered(numbers[0]):
+            results = compute(tasks)
+    else:
+        try:
+            results = compute(tasks)
+        except LackOfMemoryError:
+            results = None
+    # outside of the handler, whose error holds what has been computed
+    if results is None:
+        half = len(batch) // 2
+        yield from _computed(batch[:half], compute)
+        yield from _computed(batch[half:], compute)
+    else:
+        yield from zip(numbers, results, strict=True)
 
 
 def split_into_batches(
@@ -80,6 +125,6 @@ def _cut(tasks: list[Numbered], most: int) -> Iterator[list[Numbered]]:
     yield batch
 
 
-def _neighbors(numbered: Numbered) -> float:
-    graph = numbered[1].graph
+def _neighbors(task: Numbered) -> float:
+    graph = task[1].graph
     return graph.main.n_edges / graph.n_atoms

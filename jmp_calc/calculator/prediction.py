@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from ase import Atoms
 from jaxtyping import Float, Int
 
-from jmp_calc.calculator.batches import split_into_batches
+from jmp_calc.calculator.batches import in_batches
 from jmp_calc.calculator.decision import decide
 from jmp_calc.calculator.domains import classify, find_bonds
 from jmp_calc.calculator.evaluation import (
@@ -20,6 +21,7 @@ from jmp_calc.calculator.evaluation import (
     Task,
     checked_device,
     checked_settings,
+    numbered,
     predict,
     predict_properties,
 )
@@ -222,15 +224,17 @@ class Predictor:
             graph = build_graph(atoms, rules, tags=tags, device=self._device)
             return Task(graph=graph, spec=spec)
 
+        def compute(
+            tasks: Sequence[Task],
+        ) -> list[dict[str, Float[np.ndarray, " outputs"]]]:
+            graphs = [task.graph for task in tasks]
+            return predict_properties(self.model, graphs, heads)
+
         tasks = ((k, _numbered(task, k, atoms)) for k, atoms in enumerate(frames))
-        for batch in split_into_batches(self.model, tasks):
-            results = predict_properties(
-                self.model, [task.graph for _, task in batch], heads
-            )
-            for (number, _), result in zip(batch, results, strict=True):
-                for head, outputs in result.items():
-                    values = _values(self.model.heads[head], outputs)
-                    found[number] |= self._named(head, values)
+        for number, result in in_batches(self.model, tasks, compute):
+            for head, outputs in result.items():
+                values = _values(self.model.heads[head], outputs)
+                found[number] |= self._named(head, values)
 
     @torch.inference_mode(False)  # gradient forces need gradients
     def _add_energies(
@@ -245,13 +249,10 @@ class Predictor:
             return Task(graph=graph, spec=spec, forces=decision.choice.forces)
 
         tasks = ((k, _numbered(task, k, atoms)) for k, atoms in enumerate(frames))
-        for batch in split_into_batches(self.model, tasks):
-            results = predict(
-                self.model, [task for _, task in batch], recompute=self._recompute
-            )
-            for (number, _), result in zip(batch, results, strict=True):
-                values: list[Value] = [result["energy"], result["forces"]]
-                found[number] |= self._named(name, values)
+        compute = partial(predict, self.model, recompute=self._recompute)
+        for number, result in in_batches(self.model, tasks, compute):
+            values: list[Value] = [result["energy"], result["forces"]]
+            found[number] |= self._named(name, values)
 
 
 def _check_not_empty(atoms: Atoms) -> None:
@@ -262,11 +263,8 @@ def _check_not_empty(atoms: Atoms) -> None:
 
 
 def _numbered(make: Callable[[Atoms], Task], number: int, atoms: Atoms) -> Task:
-    try:
+    with numbered(number):
         return make(atoms)
-    except UnsupportedSystemError as error:
-        error.add_note(f"this is structure {number} of the list")
-        raise
 
 
 def _chosen(model: JMPModel, heads: str | Sequence[str] | None) -> list[str]:

@@ -2,7 +2,8 @@
 
 On Linux a process that takes more memory than there is gets killed without a word. So
 the need is estimated: where it may not fit, blocks of the network are computed again
-for the derivative rather than kept, and what cannot fit is refused. A process may hold
+for the derivative rather than kept, what even then might not fit is warned of, and what
+cannot fit is refused. A process may hold
 the memory of what it has computed, which then is not free for anyone else; so what is
 not larger is computed as it was, whatever seems to be free.
 """
@@ -10,6 +11,7 @@ not larger is computed as it was, whatever seems to be free.
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,24 +25,38 @@ from jmp_calc.models.footprint import Footprint
 from jmp_calc.models.frozen.freeze import is_frozen
 from jmp_calc.models.jmp import JMPModel
 
+_logger = logging.getLogger(__name__)
+
 _ALWAYS_FITS = 2**28
 """Bytes that are not worth looking for."""
 
 _CERTAIN = 0.8
-"""Part of an estimate that is needed in any case."""
+"""Part of the estimate that is needed in any case to keep what the blocks made."""
 
-_MARGIN = 1.4
-"""Free memory, in estimates, with which what the blocks made is kept: estimates count
-live tensors, and processes were seen to take up to 1.35 times as much."""
+_CERTAIN_AGAIN = 1.0
+"""Likewise where blocks are computed again: estimates of that are closer, and no
+process took less than 1.09 times as much."""
 
-_MARGIN_TRAINED = 1.7
-"""Likewise of the network as it was trained, which keeps more; 1.45 times was seen."""
+_MARGIN, _MARGIN_TRAINED = 1.4, 2.4
+"""Free memory, in estimates, with which what the blocks made is kept, of a network in
+its form for inference and as it was trained. Estimates count live tensors; the C
+library holds what is freed in pieces between them. Processes were seen to take up to
+1.35 and 2.3 times as much."""
+
+_MARGIN_AGAIN, _MARGIN_AGAIN_TRAINED = (1.1, 2**29), (5.7, 0)
+"""Estimates and bytes that computing blocks again may take, likewise; 1.09 and up to
+0.45 GB, whatever the size, and 5.6 times were seen."""
 
 _ALIKE = 1.1
 """How much larger than what has been computed something may be that is like it: in
 dynamics edges come and go."""
 
 T = TypeVar("T")
+
+
+class LackOfMemoryError(UnsupportedSystemError):
+    """There is too little memory; for a part of a batch it may suffice."""
+
 
 _PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 _VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
@@ -55,6 +71,8 @@ class _Done:
 
     most: int = 0
     """The largest estimate for which memory was looked for, and did, bytes."""
+    doubted: int = 0
+    """The largest need of which was said that memory might not suffice, bytes."""
 
 
 _on_cpu = _Done()  # memory of GPUs that is held counts as free
@@ -63,14 +81,16 @@ _on_cpu = _Done()  # memory of GPUs that is held counts as free
 def must_recompute(model: JMPModel, graph: AtomGraph, *, always: bool = False) -> bool:
     """Return whether blocks are to be computed again for the derivative.
 
+    On a CPU a warning says if even that might not fit: nobody else would tell.
+
     Args:
         model: The network, on the device that does the work.
         graph: One system or a batch.
         always: Whether the user wants it in any case.
 
     Raises:
-        UnsupportedSystemError: If there is clearly too little memory even then. Never
-            for what is not larger than something that :func:`has_fitted`.
+        LackOfMemoryError: If there is clearly too little memory even then. Never for
+            what is not larger than something that :func:`has_fitted`.
     """
     need = Footprint.of(graph, model.config, model.dtype)
     wanted = need.recomputing if always else need.keeping
@@ -82,15 +102,37 @@ def must_recompute(model: JMPModel, graph: AtomGraph, *, always: bool = False) -
     if free is None:
         return always
     least = min(need.keeping, need.recomputing)
-    if least * _CERTAIN > free + done:
-        raise UnsupportedSystemError(
+    certain = min(_CERTAIN * need.keeping, _CERTAIN_AGAIN * need.recomputing)
+    if certain > free + done:
+        raise LackOfMemoryError(
             f"energy and gradient forces of {size_of(graph)} need about "
             f"{_in_gb(least)} GB of memory, and {_in_gb(free)} GB of "
             f"{device} are free; use a smaller structure, a smaller model, "
             "dtype='float32', or a device with more memory"
         )
-    is_tight = need.keeping * _margin(model) > free
-    return always or (is_tight and need.keeping > need.recomputing)
+    with_margin = need.keeping * (_MARGIN if is_frozen(model) else _MARGIN_TRAINED)
+    again = always or (with_margin > free and need.keeping > need.recomputing)
+    if again:
+        times, more = _MARGIN_AGAIN if is_frozen(model) else _MARGIN_AGAIN_TRAINED
+        with_margin = need.recomputing * times + more
+    if device.type != "cuda" and with_margin > free + done:
+        _doubt(int(with_margin), free, graph)
+    return again
+
+
+def _doubt(need: int, free: int, graph: AtomGraph) -> None:
+    """Warn once, and again of what is larger."""
+    if need > _ALIKE * _on_cpu.doubted:
+        _on_cpu.doubted = need
+        _logger.warning(
+            "energy and gradient forces of %s may take %s GB of memory, and %s GB are "
+            "free; if they do, the system ends this process without a word; with "
+            "recompute=True (--recompute) and MALLOC_MMAP_THRESHOLD_=1048576 in the "
+            "environment they take less, and more time",
+            size_of(graph),
+            _in_gb(need),
+            _in_gb(free),
+        )
 
 
 def has_fitted(model: JMPModel, graph: AtomGraph, *, recompute: bool) -> None:
@@ -110,10 +152,6 @@ def has_fitted(model: JMPModel, graph: AtomGraph, *, recompute: bool) -> None:
         _on_cpu.most = found
 
 
-def _margin(model: JMPModel) -> float:
-    return _MARGIN if is_frozen(model) else _MARGIN_TRAINED
-
-
 def with_memory(
     work: Callable[[], T], model: JMPModel, graph: AtomGraph, *, may_recompute: bool
 ) -> T:
@@ -126,7 +164,7 @@ def with_memory(
         may_recompute: Whether ``recompute`` would help and is not on.
 
     Raises:
-        UnsupportedSystemError: If memory runs out.
+        LackOfMemoryError: If memory runs out.
     """
     try:
         return work()
@@ -140,7 +178,7 @@ def with_memory(
     if device.type == "cuda":
         torch.cuda.empty_cache()
     helps = "recompute=True (--recompute), " if may_recompute else ""
-    raise UnsupportedSystemError(
+    raise LackOfMemoryError(
         f"{device} ran out of memory on {size_of(graph)} ({reason}); use {helps}a "
         "smaller structure, dtype='float32', a smaller model, or a device with more "
         "memory"
@@ -152,6 +190,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
         isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
         or "can't allocate memory" in str(error)
         or "out of memory" in str(error)
+        or "ALLOC_FAILED" in str(error)  # of CUDA libraries
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from jmp_calc.calculator.batches import split_into_batches
+from jmp_calc.calculator.batches import in_batches
 from jmp_calc.calculator.decision import Decision, decide
 from jmp_calc.calculator.evaluation import (
     DTYPES,
@@ -141,13 +142,9 @@ class JMPTorchSimModel(ModelInterface):  # type: ignore[misc]  # torch-sim is un
             self._task(atoms, decision)
             for atoms, decision in zip(frames, self._decisions, strict=True)
         )
-        results: list[dict[str, Any]] = [{} for _ in frames]
-        for batch in split_into_batches(self.network, tasks):
-            found = predict(
-                self.network, [task for _, task in batch], recompute=self._recompute
-            )
-            for (number, _task), physical in zip(batch, found, strict=True):
-                results[number] |= physical
+        compute = partial(predict, self.network, recompute=self._recompute)
+        found = dict(in_batches(self.network, tasks, compute))
+        results = [found[number] for number in range(len(frames))]
         return self._tensors(results, state.positions)
 
     def _recalled(self, frames: Sequence[Atoms]) -> list[Decision]:

@@ -6,9 +6,12 @@ pairs of main and quadruplet edges at each atom. A test compares the estimate wi
 is kept.
 
 Live tensors are counted, of the network in its form for inference. The peak of a
-process is higher, by what libraries and the allocator take: for crystals of 96 and 240
-atoms by 1.2 to 1.35 times the estimate, 1.4 to 2.1 times where blocks are computed
-again. Who decides by the estimate adds a margin.
+process is higher by what the C library holds of freed memory, in pieces between what
+is in use. With glibc it is 1.2 to 1.35 times the estimate for crystals of 96 and 240
+atoms; where blocks are computed again, up to 0.1 of the estimate and 0.45 GB more, from
+21 to 768 atoms. With MALLOC_MMAP_THRESHOLD_=1048576 that takes 1.1 times the estimate
+and, with one thread, 1.7 times as long (S, 96 and 432 atoms). Who decides by the
+estimate adds a margin.
 """
 
 from __future__ import annotations

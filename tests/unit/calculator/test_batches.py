@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import molecule
 
-from jmp_calc.calculator import JMPCalculator, batches
-from jmp_calc.models.footprint import bytes_per_main_edge
+from jmp_calc.calculator import JMPCalculator, Predictor, batches, evaluation, room
+from jmp_calc.errors import UnsupportedSystemError
+from jmp_calc.graph.batch import collate
+from jmp_calc.graph.build import build_graph
+from jmp_calc.models.footprint import Footprint, bytes_per_main_edge
+from toys.models import smooth_model
 
 SIZES = ("H2O", "C6H6", "CH4", "CH3CH2OH", "H2", "C3H8", "NH3", "CO2")
 
@@ -153,6 +158,81 @@ def test_batches_are_smaller_where_little_memory_is_free(smooth, monkeypatch) ->
     smooth.evaluate(frames)
     assert [graph.n_systems for graph in graphs] == [3] * 4
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.cuda.OutOfMemoryError("CUDA out of memory"), MemoryError("9 GiB")],
+)
+def test_a_batch_that_is_too_large_is_computed_in_halves(
+    smooth, monkeypatch, mixed, error
+) -> None:
+    alone = [smooth.evaluate([atoms])[0] for atoms in mixed[:8]]
+    sizes: list[int] = []
+    forward = smooth.model.forward
+
+    def limited(graph: Any, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(graph.n_systems)
+        if graph.n_systems > 2:
+            raise error
+        return forward(graph, *args, **kwargs)
+
+    monkeypatch.setattr(smooth.model, "forward", limited)
+    found = smooth.evaluate(mixed[:8])
+    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+    for one, other in zip(found, alone, strict=True):
+        assert_same(one, other)
+
+
+def test_a_batch_that_cannot_fit_is_computed_in_halves_before_it_fails(
+    smooth, monkeypatch
+) -> None:
+    frames = [molecule("CH4") for _ in range(8)]
+    rules = smooth.model.heads["organic"].graph
+    few = collate([build_graph(atoms, rules) for atoms in frames[:3]])
+    need = Footprint.of(few, smooth.model.config, smooth.model.dtype)
+    monkeypatch.setattr(room, "_ALWAYS_FITS", 0)
+    monkeypatch.setattr(room, "_on_cpu", room._Done())
+    monkeypatch.setattr(room, "has_fitted", lambda *_, **__: None)
+    monkeypatch.setattr(evaluation, "has_fitted", lambda *_, **__: None)
+    least = min(need.keeping, need.recomputing)
+    monkeypatch.setattr(room, "free_memory", lambda _: least)
+    graphs = calls_of(smooth, monkeypatch)
+    found = smooth.evaluate(frames)
+    assert len(found) == 8
+    assert [graph.n_systems for graph in graphs] == [2] * 4
+
+
+def test_a_system_that_does_not_fit_alone_is_named(smooth, monkeypatch) -> None:
+    forward = smooth.model.forward
+
+    def limited(graph: Any, *args: Any, **kwargs: Any) -> Any:
+        if (graph.numbers == 6).sum() >= 6:
+            raise MemoryError("9 GiB")
+        return forward(graph, *args, **kwargs)
+
+    monkeypatch.setattr(smooth.model, "forward", limited)
+    frames = [molecule(name) for name in ("CH4", "NH3", "C6H6", "H2O")]
+    with pytest.raises(
+        UnsupportedSystemError, match="out of memory on 12 atoms"
+    ) as told:
+        smooth.evaluate(frames)
+    assert told.value.__notes__ == ["this is structure 2 of the list"]
+
+
+def test_predictors_compute_halves_as_well(monkeypatch, mixed) -> None:
+    predictor = Predictor(smooth_model(), dtype="float64")
+    alone = [predictor.predict([atoms])[0] for atoms in mixed[:4]]
+    forward = predictor.model.forward
+
+    def limited(graph: Any, *args: Any, **kwargs: Any) -> Any:
+        if graph.n_systems > 1:
+            raise MemoryError("9 GiB")
+        return forward(graph, *args, **kwargs)
+
+    monkeypatch.setattr(predictor.model, "forward", limited)
+    for one, other in zip(predictor.predict(mixed[:4]), alone, strict=True):
+        np.testing.assert_array_equal(one["forces"], other["forces"])
 
 
 @pytest.mark.parametrize(("free", "expected"), [(None, [12]), (0, [1] * 12)])

@@ -20,6 +20,7 @@ from toys.models import TINY, build, spec
     [
         torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 GiB"),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate, 9 GiB"),
         MemoryError("9 GiB"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,7 +84,7 @@ def test_the_network_as_it_was_trained_has_a_larger_margin(deep_model, tight) ->
     model = deep_model
     graph = build_graph(molecule("C6H6"), model.heads["organic"].graph)
     keeping = Footprint.of(graph, model.config, model.dtype).keeping
-    for form, margin in ((model, 1.7), (freeze_(copy.deepcopy(model)), 1.4)):
+    for form, margin in ((model, 2.4), (freeze_(copy.deepcopy(model)), 1.4)):
         tight["bytes"] = int((margin + 0.01) * keeping)
         assert not must_recompute(form, graph)
         tight["bytes"] = int((margin - 0.01) * keeping)
@@ -172,6 +173,67 @@ def test_what_cannot_fit_is_refused_before_the_work(smooth, monkeypatch, tight) 
     with pytest.raises(UnsupportedSystemError, match=expected):
         smooth.evaluate([molecule("C6H6")])
     assert ways == []
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    messages = [record.getMessage() for record in caplog.records]
+    return [text for text in messages if "without a word" in text]
+
+
+@pytest.mark.parametrize("short", [0, 2])
+def test_what_might_not_fit_though_computed_again_is_warned_of(
+    deep, monkeypatch, tight, caplog, short
+) -> None:
+    monkeypatch.setattr(room, "_MARGIN_AGAIN", (1.1, 1000))
+    atoms, ways = molecule("C6H6"), ways_of(deep.model, monkeypatch)
+    tight["bytes"] = int(1.1 * need(deep, atoms).recomputing) + 1001 - short
+    deep.evaluate([atoms])
+    assert ways == [True]
+    expected = r"forces of 12 atoms with 432 edges .* may take 0\.0 GB of memory, and"
+    assert [bool(re.search(expected, text)) for text in told(caplog)] == (
+        [True] if short else []
+    )
+
+
+def test_what_might_not_fit_is_warned_of_once(deep, monkeypatch, tight, caplog) -> None:
+    atoms, model = molecule("C6H6"), deep.model
+    tight["bytes"] = need(deep, atoms).recomputing
+    graph = build_graph(atoms, model.heads["organic"].graph)
+    for _ in range(3):
+        assert must_recompute(model, graph)
+    assert len(told(caplog)) == 1
+    monkeypatch.setattr(room, "_MARGIN_AGAIN", (1.1, 2**30))
+    must_recompute(model, graph)
+    assert len(told(caplog)) == 2
+
+
+def test_the_network_as_it_was_trained_is_doubted_sooner(
+    deep_model, tight, caplog
+) -> None:
+    graph = build_graph(molecule("C6H6"), deep_model.heads["organic"].graph)
+    of = Footprint.of(graph, deep_model.config, deep_model.dtype)
+    for n in (5.71, 5.69):
+        assert told(caplog) == []
+        tight["bytes"] = int(n * of.recomputing)
+        must_recompute(deep_model, graph, always=True)
+    assert len(told(caplog)) == 1
+
+
+def test_a_gpu_tells_itself_where_memory_ends(deep, monkeypatch, tight, caplog) -> None:
+    atoms = molecule("C6H6")
+    graph = build_graph(atoms, deep.model.heads["organic"].graph)
+    on_gpu = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float64)
+    tight["bytes"] = need(deep, atoms).recomputing
+    monkeypatch.setattr(deep.model, "parameters", lambda: iter([on_gpu]))
+    assert must_recompute(deep.model, graph)
+    assert told(caplog) == []
+
+
+def test_less_than_what_is_computed_again_at_once_is_refused(deep, tight) -> None:
+    atoms = molecule("C6H6")
+    tight["bytes"] = need(deep, atoms).recomputing - 1
+    with pytest.raises(UnsupportedSystemError, match="forces of 12 atoms"):
+        deep.evaluate([atoms])
 
 
 def test_memory_is_not_looked_for_where_little_is_needed(smooth, monkeypatch) -> None:
