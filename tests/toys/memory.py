@@ -1,4 +1,4 @@
-"""Counts the bytes of tensors that are alive while something is computed."""
+"""What tensors take while something is computed: all of them, and the largest."""
 
 from __future__ import annotations
 
@@ -51,3 +51,23 @@ class LiveBytes(TorchDispatchMode):
     def _gone(self, place: int, n_bytes: int) -> None:
         self._known.discard(place)
         self.now -= n_bytes
+
+
+class Arrays(TorchDispatchMode):
+    """Remembers the largest array that any operation makes, and counts operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = self.n_operations = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.n_operations += 1
+        for value in tree_leaves(result):
+            if isinstance(value, torch.Tensor):
+                # views that repeat what they show take no memory
+                held = value.untyped_storage().nbytes() // value.element_size()
+                self.largest = max(self.largest, min(value.numel(), held))
+        return result

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +15,6 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule, nanotube
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from jmp_calc.graph import device_search, neighbors
 from jmp_calc.graph.batch import AtomGraph, EdgeSet
@@ -26,6 +22,8 @@ from jmp_calc.graph.build import build_graph
 from jmp_calc.graph.motion import GraphInMotion
 from jmp_calc.graph.neighbors import neighbor_list
 from jmp_calc.graph.rules import GraphRules
+from toys.memory import Arrays
+from toys.random_cells import random_cells
 
 CPU = torch.device("cpu")
 GAS = np.random.default_rng(0).uniform(0, 40, (300, 3))
@@ -109,48 +107,19 @@ def test_no_atoms_have_no_edges(in_torch: list[int]) -> None:
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     n_at_a_time=st.sampled_from([7, 1000, device_search._AT_A_TIME]),
-    seed=st.integers(0, 10**6),
-    n_atoms=st.integers(1, 12),
-    pbc=st.tuples(*[st.booleans()] * 3),
-    stretch=st.tuples(*[st.floats(0.7, 6.0)] * 3),
+    atoms=random_cells(most_atoms=12, longest=6.0),
     cutoff=st.floats(0.5, 6.0),
 )
 def test_edges_of_random_cells_are_the_same(
-    n_at_a_time: int,
-    seed: int,
-    n_atoms: int,
-    pbc: tuple[bool, bool, bool],
-    stretch: tuple[float, float, float],
-    cutoff: float,
+    n_at_a_time: int, atoms: Atoms, cutoff: float
 ) -> None:
-    rng = np.random.default_rng(seed)
-    cell = (np.eye(3) + rng.uniform(-0.4, 0.4, (3, 3))) * np.array(stretch)[:, None] * 3
-    positions = rng.uniform(-1, 2, (n_atoms, 3)) @ cell
     if n_at_a_time == 7:
         cutoff = min(cutoff, 2.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbors, "_MAX_ATOMS_OF_ALL_PAIRS", 0)
         patch.setattr(device_search, "is_for", lambda device, _: device is not None)
         patch.setattr(device_search, "_AT_A_TIME", n_at_a_time)
-        assert_same_edges(Atoms("Ar" * n_atoms, positions, cell=cell, pbc=pbc), cutoff)
-
-
-class Arrays(TorchDispatchMode):
-    """The largest tensor that any operation inside makes, and how many there are."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.largest = self.n_operations = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.n_operations += 1
-        for value in tree_leaves(result):
-            if isinstance(value, Tensor):
-                self.largest = max(self.largest, value.numel())
-        return result
+        assert_same_edges(atoms, cutoff)
 
 
 def search(positions: np.ndarray, length: float, reach: float) -> int:

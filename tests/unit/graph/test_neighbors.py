@@ -15,6 +15,7 @@ from jmp_calc.errors import UnsupportedSystemError
 from jmp_calc.graph import images, neighbors
 from jmp_calc.graph.neighbors import neighbor_list
 from oracle.neighbors import brute_force_neighbors
+from toys.random_cells import random_cells
 
 FCC = np.array([[0, 1.8, 1.8], [1.8, 0, 1.8], [1.8, 1.8, 0]])
 TILTED = np.array([[2.5, 0, 0], [7.0, 2.6, 0], [-5.0, 4.0, 2.7]])
@@ -155,31 +156,17 @@ def test_edges_that_cannot_be_numbered_are_in_order() -> None:
 @given(
     is_grid=st.booleans(),
     n_at_a_time=st.sampled_from([1, images._PAIRS_AT_A_TIME]),
-    seed=st.integers(0, 10**6),
-    n_atoms=st.integers(1, 5),
-    pbc=st.tuples(*[st.booleans()] * 3),
-    stretch=st.tuples(*[st.floats(0.7, 4.0)] * 3),
+    atoms=random_cells(most_atoms=5, longest=4.0),
     cutoff=st.floats(0.5, 6.0),
 )
 def test_random_cells_equal_brute_force(
-    is_grid: bool,
-    n_at_a_time: int,
-    seed: int,
-    n_atoms: int,
-    pbc: tuple[bool, bool, bool],
-    stretch: tuple[float, float, float],
-    cutoff: float,
+    is_grid: bool, n_at_a_time: int, atoms: Atoms, cutoff: float
 ) -> None:
-    rng = np.random.default_rng(seed)
-    cell = (np.eye(3) + rng.uniform(-0.4, 0.4, (3, 3))) * np.array(stretch)[:, None] * 3
-    positions = rng.uniform(-1, 2, (n_atoms, 3)) @ cell
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbors, "_MAX_ATOMS_OF_ALL_PAIRS", 0)
         patch.setattr(images, "_COST_ON_GRID", 0 if is_grid else 1e99)
         patch.setattr(images, "_PAIRS_AT_A_TIME", n_at_a_time)
-        _check_against_brute_force(
-            Atoms("Ar" * n_atoms, positions, cell=cell, pbc=pbc), cutoff
-        )
+        _check_against_brute_force(atoms, cutoff)
 
 
 @pytest.mark.parametrize(

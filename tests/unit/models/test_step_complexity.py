@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from jmp_calc.graph.batch import AtomGraph
 from jmp_calc.graph.build import build_graph
@@ -19,29 +16,11 @@ from jmp_calc.models.config import GraphRules, Rules
 from jmp_calc.models.jmp import JMPModel
 from oracle.network import EnumeratedNetwork
 from physics.networks import tiny_model
+from toys.memory import Arrays
 
 N_SPHERICAL = 3
 HARMONICS = 2 * N_SPHERICAL**2
 """Numbers per pair of edges of an atom, in the largest table."""
-
-
-class Arrays(TorchDispatchMode):
-    """Remembers the size of the largest array that any operation makes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.largest = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for value in tree_leaves(result):
-            if isinstance(value, Tensor):
-                # views that repeat what they show take no memory
-                held = value.untyped_storage().nbytes() // value.element_size()
-                self.largest = max(self.largest, min(value.numel(), held))
-        return result
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
