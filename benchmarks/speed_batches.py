@@ -5,7 +5,9 @@
 Energy and forces of molecules of ten atoms (C, H, N, O; rattled), float32: one after
 the other as ASE calls a calculator, by ``JMPCalculator.evaluate`` in batches of several
 sizes and of its own choice, and as ``jmp-md energy`` does it, files and table included.
-Each is the best of some repeats, in one process per number of threads.
+Each time they are other objects with atoms a little elsewhere, of which nothing is
+known from before. Each is the best of some repeats, in one process per number of
+threads.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.build import molecule
@@ -49,6 +52,14 @@ def molecules(n: int) -> list[Atoms]:
     return found
 
 
+def moved(frames: list[Atoms], generator: np.random.Generator) -> list[Atoms]:
+    """Return new molecules, with atoms a little elsewhere."""
+    found = [atoms.copy() for atoms in frames]
+    for atoms in found:
+        atoms.positions += 1e-4 * generator.standard_normal(atoms.positions.shape)
+    return found
+
+
 def with_batches_of(calc: JMPCalculator, n: int, frames: list[Atoms]) -> dict[str, int]:
     """Return the limit that makes batches of about so many of these molecules."""
     graphs = [calc._numbered_task(0, a, ("energy",), []).graph for a in frames[:10]]
@@ -60,6 +71,7 @@ def with_batches_of(calc: JMPCalculator, n: int, frames: list[Atoms]) -> dict[st
 def run_size(size: str, n: int, seconds: float) -> dict[str, Any]:
     """Return molecules per second by way."""
     calc, frames = calculator(size, "molecule", "gradient", "float32"), molecules(n)
+    generator = np.random.default_rng(0)
 
     def rate(work: Callable[[], Any], of: int) -> dict[str, float]:
         work()
@@ -69,14 +81,16 @@ def run_size(size: str, n: int, seconds: float) -> dict[str, Any]:
     some = frames[: max(n // 5, 1)]
 
     def alone() -> None:
-        for atoms in some:
-            moved = atoms.copy()
-            moved.calc = calc
-            moved.get_forces()
+        for atoms in moved(some, generator):
+            atoms.calc = calc
+            atoms.get_forces()
+
+    def together() -> None:
+        calc.evaluate(moved(frames, generator))
 
     def verb() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            sources = {"molecules": enumerate(atoms.copy() for atoms in frames)}
+            sources = {"molecules": enumerate(moved(frames, generator))}
             run_energy(
                 sources, EnergySettings(), calculator=calc, out=folder, overwrite=True
             )
@@ -85,9 +99,9 @@ def run_size(size: str, n: int, seconds: float) -> dict[str, Any]:
     own = batches.MAX_BATCH_BYTES
     for per_batch in (k for k in BATCHES if k <= n):
         batches.MAX_BATCH_BYTES = with_batches_of(calc, per_batch, frames)
-        values[f"batches of {per_batch}"] = rate(lambda: calc.evaluate(frames), n)
+        values[f"batches of {per_batch}"] = rate(together, n)
     batches.MAX_BATCH_BYTES = own
-    values["evaluate"] = rate(lambda: calc.evaluate(frames), n)
+    values["evaluate"] = rate(together, n)
     values["jmp-md energy"] = rate(verb, n)
     return values
 

@@ -17,6 +17,8 @@ what it had with the weights loaded; gradients of the weights are part of it.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import subprocess
 import sys
@@ -184,6 +186,10 @@ def run_form(form: str, options: argparse.Namespace) -> dict[str, Any]:
     else:
         step_of(model, small)()
     model.zero_grad(set_to_none=True)
+    # freed memory of what came before would hide that of the step
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = peak_memory()
     loss = step()
