@@ -258,7 +258,7 @@ def test_structures_keep_their_molecule_origin_and_labels(tmp_path):
     (record,) = written(tmp_path, [labelled("CH3OH", group="CO")])
     assert isinstance(record, Record)
     assert record.sample.name == "hot/steps/0"
-    assert (record.sample.group, record.sample.source) == ("CO", "xtb")
+    assert (record.sample.group, record.sample.source) == ("CO", "xtb, hot")
     assert record.sample.energy == -5.0
     assert record.sample.forces[0, 0] == 1.0
 

@@ -40,7 +40,7 @@ class Sample:
     tags: Int[np.ndarray, " atoms"]
     """OC20 convention: 0 sub-surface (fixed), 1 surface, 2 adsorbate or molecule."""
     source: str
-    """Key of ``DATASETS``."""
+    """Key of ``DATASETS``, or what else errors are reported by."""
     group: str
     """Molecule, polymorph or part of a trajectory that must not be split."""
     name: str = ""

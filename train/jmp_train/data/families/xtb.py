@@ -53,8 +53,9 @@ class MadeSource:
     def read(self, part: str) -> Iterator[Record | Skipped]:
         """Yield the structures of a file.
 
-        Names are ``ORIGIN/STEP/NUMBER``, so that errors of, say, stretched molecules
-        can be told from others.
+        Their source names task and origin, such as ``xtb, hot``, so that errors of hot
+        molecules are reported beside those near equilibrium; names are
+        ``ORIGIN/STEP/NUMBER``.
 
         Args:
             part: One of :meth:`parts`.
@@ -76,7 +77,7 @@ class MadeSource:
                 atoms.positions,
                 energy=energy,
                 forces=forces,
-                source=self.facts.name,
+                source=f"{self.facts.name}, {origin}",
                 group=group,
                 name=f"{origin}/{step}/{index}",
             )
