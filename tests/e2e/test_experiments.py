@@ -166,6 +166,21 @@ def test_scratch_vs_pretrained_draws_a_learning_curve(
 
 
 @pytest.mark.slow
+def test_arms_side_by_side_get_the_rate_that_validates_best(
+    stores, weights, tmp_path, capsys
+) -> None:
+    more = ["--arm", "pre-trained", "--train-systems", "8", "--processes", "2"]
+    more += ["--rate", "1e-3", "--rate", "3e-3", "--finetune-steps", "3"]
+    assert run("E1", stores, weights, tmp_path, *more) == 0
+    report = check_answer(tmp_path, {"scratch", "pre-trained"})
+    assert "Learning rates" in report
+    assert "at the end of what was tried" in report
+    assert len(list(tmp_path.glob("runs/*/seed0/result.json"))) == 4
+    assert {run["n_steps"] for run in results_of(tmp_path)["runs"]} == {3}
+    assert "[4/4]" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_loss_reduction_states_the_share_of_each_task_in_the_gradient(
     stores, weights, tmp_path
 ) -> None:

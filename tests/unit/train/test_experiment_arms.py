@@ -21,6 +21,7 @@ from jmp_train.experiments.arms import (
     run_arms,
     weights_of,
 )
+from jmp_train.experiments.side_by_side import run_side_by_side
 from jmp_train.experiments.subset import copy_systems, smaller_stores
 from jmp_train.progress import Watcher
 from toys.training import toy_config, toy_molecules, write_store
@@ -139,6 +140,46 @@ def test_an_arm_whose_loss_is_not_finite_stays_with_its_problem(arm) -> None:
     assert lines[1].startswith("[1/2] first, qm7x, seed 0: FAILED: step 0 has loss")
     known = run_arms([arm, after(arm)], quiet)
     assert [r.problem for r in known] == [first.problem, second.problem]
+
+
+def elsewhere(arm: Arm, folder) -> Arm:
+    return replace(arm, config=replace(arm.config, out=folder / arm.config.out.name))
+
+
+def test_arms_side_by_side_give_what_they_give_one_after_the_other(
+    arm, tmp_path
+) -> None:
+    other = replace(arm.config, seed=1, out=tmp_path / "other")
+    arms = [arm, after(arm), replace(arm, name="other", config=other)]
+    steps: list[tuple[int, int]] = []
+    lines: list[str] = []
+    together = run_side_by_side(
+        arms, lines.append, processes=2, on_steps=lambda *n: steps.append(n)
+    )
+    assert [r.name for r in together] == ["first", "second", "other"]
+    assert len(lines) == 3
+    assert lines[-1].startswith("[3/3] second")  # it waits for the first
+    assert max(steps) <= (6, 6)
+    first = elsewhere(arm, tmp_path / "alone")
+    alone = run_arms([first, after(first)], quiet)
+    for one, two in zip(together, alone, strict=False):
+        assert one.errors == two.errors
+        assert one.val_errors == two.val_errors
+    assert run_side_by_side(arms, quiet, processes=2) == together
+
+
+def test_arms_side_by_side_stop_with_a_checkpoint_and_go_on(arm) -> None:
+    longer = replace(arm, config=replace(arm.config, max_steps=2000))
+
+    def ask_to_stop(done: int, _total: int) -> None:
+        if done:
+            raise StoppedError("enough")
+
+    with pytest.raises(StoppedError, match="enough"):
+        run_side_by_side([longer], quiet, processes=2, on_steps=ask_to_stop)
+    assert not (arm.config.out / RESULT).exists()
+    (checkpoint,) = (arm.config.out / "checkpoints").glob("step-*")
+    assert 0 < int(checkpoint.name.split("-")[1]) < 2000
 
 
 def test_the_hash_of_settings_knows_weights_by_their_content_alone(arm) -> None:

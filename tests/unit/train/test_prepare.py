@@ -186,7 +186,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, whole) -> None:
 def test_a_process_that_dies_is_an_error_and_the_rest_is_kept(tmp_path, whole) -> None:
     (tmp_path / "kill").touch()
     source = ToySource(kill=tmp_path / "kill")
-    with pytest.raises(DataError, match="a process died while it prepared data"):
+    with pytest.raises(DataError, match="a process died, perhaps for lack of memory"):
         prepared(tmp_path / "out", source, processes=2)
     seen: list[PrepareProgress] = []
     prepared(tmp_path / "out", source, progress=seen.append)
@@ -467,7 +467,7 @@ def is_zombie(process: int) -> bool:
 
 ORPHANS = """
 import os, sys, time
-from jmp_train.prepare.workers import Workers
+from jmp_train.workers import Workers
 
 def wait(shared, job, pulse):
     if job == 0:

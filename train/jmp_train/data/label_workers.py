@@ -57,7 +57,7 @@ def label_all(
             yield key, labels_of(atoms, calculator, choice)
         return
     # here, because the processes need not spend the time that its package takes
-    from jmp_train.prepare.workers import available_cores
+    from jmp_train.workers import available_cores
 
     n_workers = min(processes, len(todo))
     threads = max(1, available_cores() // n_workers)

@@ -162,7 +162,7 @@ def _made(job: _Job) -> Made:
 def _pooled(jobs: Iterator[_Job], processes: int) -> Iterator[Made]:
     """Yield what comes of jobs in order; few wait, so that memory is bounded."""
     # here, because the processes need not spend the time that its package takes
-    from jmp_train.prepare.workers import available_cores
+    from jmp_train.workers import available_cores
 
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

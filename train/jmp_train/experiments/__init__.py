@@ -7,11 +7,11 @@ Source:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jmp_calc.errors import ArgumentError, DataError, did_you_mean
 from jmp_train.experiments import (
@@ -25,14 +25,11 @@ from jmp_train.experiments import (
     temperature,
     transfer,
 )
-from jmp_train.experiments.arms import Announce, run_arms, train_quietly
+from jmp_train.experiments.arms import Announce, RunArms, run_arms
 from jmp_train.experiments.experiment import Experiment
-from jmp_train.experiments.report import RESULTS, write_report
+from jmp_train.experiments.rate_search import best_rates, rate_arms, rate_table
+from jmp_train.experiments.report import RESULTS, Table, write_report
 from jmp_train.experiments.settings import ExperimentSettings
-
-if TYPE_CHECKING:
-    from jmp_train.progress import RunResult
-    from jmp_train.trainer import Trainer
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
@@ -75,7 +72,7 @@ def run_experiment(
     settings: ExperimentSettings,
     announce: Announce,
     *,
-    train: Callable[[Trainer], RunResult] = train_quietly,
+    run: RunArms | None = None,
 ) -> Path:
     """Train every arm that is not done yet, and write the report; return report.md.
 
@@ -83,10 +80,11 @@ def run_experiment(
         experiment: The question.
         settings: Data, budget and folder.
         announce: Hears about progress.
-        train: Runs a training to its end, or until somebody asks to stop.
+        run: Trains arms; None: one after the other, and nothing is shown.
 
     Raises:
-        ArgumentError: If too few stores to pre-train on are named.
+        ArgumentError: If too few stores to pre-train on are named, or arms and rates
+            are chosen where they cannot be.
         DataError: If a store is missing, or the folder holds other runs or the report
             of another experiment.
         StoppedError: If a run was interrupted.
@@ -100,11 +98,25 @@ def run_experiment(
             f"{'one store' if least == 1 else f'{least} stores'} and was given {n}; "
             "name them with --pretraining"
         )
+    if experiment.starts is None and (settings.arms or settings.rates):
+        raise ArgumentError(
+            f"the arms of experiment {experiment.name!r} are not chosen by name and "
+            "have one learning rate; leave out --arm and --rate, which are for "
+            f"{', '.join(e.name for e in EXPERIMENTS.values() if e.starts)}"
+        )
     title = f"{experiment.id} {experiment.name}"
     _check_folder(settings.out, title)
     settings.check_stores()
-    results = run_arms(experiment.arms(settings), announce, train=train)
+    if run is None:
+        run = partial(run_arms, announce=announce)
+    tables: tuple[Table, ...] = ()
+    if experiment.starts is not None and settings.rates:
+        trials = run(rate_arms(settings, experiment.starts(settings)))
+        settings = replace(settings, chosen_rates=best_rates(settings, trials))
+        tables = (rate_table(settings, trials, settings.chosen_rates),)
+    results = run(experiment.arms(settings))
     report = experiment.summarise(settings, results, announce)
+    report = replace(report, tables=(*report.tables, *tables))
     budget = settings.budget
     facts: dict[str, Any] = {
         "stores": settings.stores,

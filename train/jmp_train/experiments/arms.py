@@ -48,6 +48,8 @@ class Arm:
         known = [str(self.tags[k]) for k in ("stage", "store") if k in self.tags]
         if "n_train" in self.tags:
             known.append(f"{self.tags['n_train'] or 'all'} systems")
+        if "rate" in self.tags:
+            known.append(f"rate {self.tags['rate']:g}")
         return ", ".join([self.name, *known, f"seed {self.config.seed}"])
 
 
@@ -104,6 +106,10 @@ def train_quietly(trainer: Trainer) -> RunResult:
     return trainer.run()
 
 
+RunArms = Callable[[Sequence[Arm]], list[ArmResult]]
+"""Trains all arms that are not done yet, and returns the results in order."""
+
+
 def run_arms(
     arms: Sequence[Arm],
     announce: Announce,
@@ -127,10 +133,10 @@ def run_arms(
     results: list[ArmResult] = []
     for number, arm in enumerate(arms, start=1):
         place = f"[{number}/{len(arms)}] {arm.label}"
-        known = _finished(arm)
+        known = finished(arm)
         if known is None:
             announce(f"{place}: training")
-            known = _run(arm, train)
+            known = run_arm(arm, train)
         announce(f"{place}: {summary_line(known)}")
         results.append(known)
     return results
@@ -201,7 +207,15 @@ def fingerprints_of(config: TrainConfig) -> dict[str, str]:
     return found
 
 
-def _finished(arm: Arm) -> ArmResult | None:
+def finished(arm: Arm) -> ArmResult | None:
+    """Return the result of an arm that is done; None: it is not.
+
+    Args:
+        arm: Any arm; the one that it starts from is done, or not begun.
+
+    Raises:
+        DataError: If its folder holds another run, or a damaged result.
+    """
     path = arm.config.out / RESULT
     if not path.is_file():
         return None
@@ -248,7 +262,16 @@ def _started(arm: Arm) -> TrainConfig:
     return replace(arm.config, start=start)
 
 
-def _run(arm: Arm, train: Callable[[Trainer], RunResult]) -> ArmResult:
+def run_arm(arm: Arm, train: Callable[[Trainer], RunResult]) -> ArmResult:
+    """Train an arm, or go on with it, and remember its result.
+
+    Args:
+        arm: The arm; the one that it starts from is done.
+        train: Runs a training to its end, or until somebody asks to stop.
+
+    Raises:
+        StoppedError: If it was interrupted.
+    """
     arm.config.out.mkdir(parents=True, exist_ok=True)
     if _is_orphan(arm):
         assert arm.after is not None

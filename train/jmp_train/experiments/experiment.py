@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from jmp_train.config import StartConfig
 from jmp_train.experiments.arms import Announce, Arm, ArmResult
 from jmp_train.experiments.report import Report
 from jmp_train.experiments.settings import ExperimentSettings
@@ -26,6 +27,12 @@ class Experiment:
     """Return the answer; may measure more with the trained weights."""
     needs_pretraining: int = 0
     """Least number of stores to pre-train on; 0: it does not pre-train."""
+    starts: Callable[[ExperimentSettings], Mapping[str, StartConfig | None]] | None = (
+        None
+    )
+    """What each arm starts from, where arms differ in nothing else, so that they can be
+    chosen by name and have a learning rate of their own; None: they differ otherwise.
+    """
 
 
 def seeds_of(settings: ExperimentSettings) -> range:

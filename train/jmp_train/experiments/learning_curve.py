@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from jmp_calc.errors import ArgumentError, did_you_mean
 from jmp_train.config import StartConfig
 from jmp_train.experiments.arms import Arm, ArmResult
 from jmp_train.experiments.experiment import seeds_of
@@ -46,7 +47,8 @@ Starts = Mapping[str, StartConfig | None]
 def curve_arms(settings: ExperimentSettings, starts: Starts) -> list[Arm]:
     """Return all runs: set x number of training systems x seed x arm.
 
-    All arms have the network of the trained weights, so that only the start differs.
+    All arms have the network of the trained weights, so that only the start differs,
+    and the learning rate where one was searched for each arm.
 
     Args:
         settings: Data and budget.
@@ -65,18 +67,39 @@ def curve_arms(settings: ExperimentSettings, starts: Starts) -> list[Arm]:
                     seed=seed,
                 )
                 for arm, start in starts.items():
+                    tags: dict[str, Any] = {"n_train": n_train, "store": store}
+                    folder = f"{store}-{n_train or 'all'}-{slug(arm)}"
+                    rate = settings.chosen_rates.get((arm, n_train))
+                    if rate is not None:
+                        folder, tags = f"{folder}-{rate:g}", tags | {"rate": rate}
                     config = finetuning_config(
-                        settings,
-                        f"{store}-{n_train or 'all'}-{slug(arm)}",
-                        seed,
-                        store=store,
-                        start=start,
+                        settings, folder, seed, store=store, start=start, rate=rate
                     )
                     config = with_network(config, model, graph)
                     config = replace(config, data=replace(config.data, stores=stores))
-                    tags = {"n_train": n_train, "store": store}
                     arms.append(Arm(name=arm, config=config, tags=tags))
     return arms
+
+
+def asked_for(settings: ExperimentSettings, starts: Starts) -> Starts:
+    """Return the arms that are to run: ``SCRATCH``, and those that were named, or all.
+
+    Args:
+        settings: Names arms.
+        starts: What each arm starts from.
+
+    Raises:
+        ArgumentError: If there is no arm of a name.
+    """
+    for name in settings.arms:
+        if name not in starts:
+            known = ", ".join(repr(arm) for arm in starts)
+            raise ArgumentError(
+                f"there is no arm {name!r}; choose from {known}"
+                + did_you_mean(name, starts)
+            )
+    wanted = {SCRATCH, *(settings.arms or starts)}
+    return {arm: start for arm, start in starts.items() if arm in wanted}
 
 
 def errors_at(

@@ -10,6 +10,7 @@ from jmp_train.experiments.experiment import Experiment
 from jmp_train.experiments.learning_curve import (
     SCRATCH,
     Starts,
+    asked_for,
     curve_arms,
     curve_picture,
     curve_table,
@@ -33,13 +34,19 @@ _QUESTION = (
 )
 
 
-def _starts(settings: ExperimentSettings) -> Starts:
+def starts_of(settings: ExperimentSettings) -> Starts:
+    """Return what each arm that is asked for starts from.
+
+    Args:
+        settings: Names the weights, and perhaps arms.
+    """
     weights = settings.weights
-    return {
+    starts = {
         SCRATCH: None,
         PRETRAINED: StartConfig(weights=weights),
         FROZEN: StartConfig(weights=weights, frozen=FROZEN_PARTS),
     }
+    return asked_for(settings, starts)
 
 
 def build_arms(settings: ExperimentSettings) -> list[Arm]:
@@ -48,7 +55,7 @@ def build_arms(settings: ExperimentSettings) -> list[Arm]:
     Args:
         settings: Data and budget.
     """
-    return curve_arms(settings, _starts(settings))
+    return curve_arms(settings, starts_of(settings))
 
 
 def summarise(
@@ -63,7 +70,8 @@ def summarise(
         results: Of all runs.
         announce: Not used.
     """
-    gains = {arm: gains_of(settings, results, arm) for arm in ARMS[1:]}
+    arms = tuple(starts_of(settings))
+    gains = {arm: gains_of(settings, results, arm) for arm in arms[1:]}
     sooner = [
         pair
         for store in settings.downstream
@@ -73,14 +81,14 @@ def summarise(
         )
     ]
     reached = [pair for pair in sooner if pair is not None]
-    findings = [gain_words(gains[arm], arm) for arm in ARMS[1:]]
+    findings = [gain_words(gains[arm], arm) for arm in arms[1:]]
     findings.append(
         "Published for JMP-L (235 M parameters, pre-trained on 120 M systems): error "
         "-58.7 % on average over 40 tasks, in a twelfth of the time."
     )
     if reached:
         findings.insert(
-            2,
+            len(gains),
             f"'{PRETRAINED}' reaches the best validation error of scratch in "
             f"{len(reached)} of {len(sooner)} pairs of runs, there in "
             f"1/{mean_of([s for s, _ in reached]):.1f} of the steps and "
@@ -89,8 +97,8 @@ def summarise(
     return Report(
         question=_QUESTION,
         findings=tuple(findings),
-        tables=(curve_table(settings, results, ARMS),),
-        picture=curve_picture(settings, results, ARMS),
+        tables=(curve_table(settings, results, arms),),
+        picture=curve_picture(settings, results, arms),
         facts={"improvement_percent": gains, "speed_up": sooner},
     )
 
@@ -101,5 +109,6 @@ EXPERIMENT = Experiment(
     question=_QUESTION,
     arms=build_arms,
     summarise=summarise,
+    starts=starts_of,
 )
 """The experiment."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,11 +55,23 @@ class ExperimentSettings:
     """Where to train."""
     equal: Equal = "steps"
     """What the arms of E3 have in common: optimizer steps or passes over the data."""
+    arms: tuple[str, ...] = ()
+    """Arms of E1 and E7 that are run beside scratch; empty: all."""
+    rates: tuple[float, ...] = ()
+    """Peak learning rates of which each arm of E1 and E7 has its best one by the
+    validation part; empty: all have that of the budget."""
+    chosen_rates: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    """What was found, by name of the arm and number of training systems."""
 
     def __post_init__(self) -> None:
         """Check that there is something to train on."""
         if self.seeds < 1:
             raise ArgumentError(f"seeds is {self.seeds}; it must be at least 1")
+        if not all(0 < rate < math.inf for rate in self.rates):
+            raise ArgumentError(
+                f"learning rates are {', '.join(f'{r:g}' for r in self.rates)}; they "
+                "must be positive"
+            )
         if not self.downstream:
             raise ArgumentError(
                 "name at least one store to fine-tune on (--downstream)"
@@ -168,6 +182,7 @@ def finetuning_config(
     *,
     store: str,
     start: StartConfig | None = None,
+    rate: float | None = None,
 ) -> TrainConfig:
     """Return a training on one store, from random or given weights.
 
@@ -180,6 +195,7 @@ def finetuning_config(
         seed: Seed of the run.
         store: Name of the set.
         start: Trained weights; None: random ones.
+        rate: Peak learning rate; None: that of the budget.
     """
     budget = settings.budget
     metric = settings.metric(store)
@@ -198,7 +214,7 @@ def finetuning_config(
             graph_cache=_CACHE,
         ),
         model=budget.model,
-        optim=_optim(steps, peak=budget.finetune_rate),
+        optim=_optim(steps, peak=rate or budget.finetune_rate),
         out=settings.out / "runs" / name / f"seed{seed}",
         start=start,
         stopping=StoppingConfig(monitor=metric, patience=None),

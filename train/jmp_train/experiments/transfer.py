@@ -10,6 +10,7 @@ from jmp_train.experiments.experiment import Experiment
 from jmp_train.experiments.learning_curve import (
     SCRATCH,
     Starts,
+    asked_for,
     curve_arms,
     curve_picture,
     curve_table,
@@ -33,7 +34,12 @@ FEATURE_SYSTEMS = 64
 """Least number of systems whose features are compared."""
 
 
-def _starts(settings: ExperimentSettings) -> Starts:
+def starts_of(settings: ExperimentSettings) -> Starts:
+    """Return what each arm that is asked for starts from.
+
+    Args:
+        settings: Names the weights, and perhaps arms.
+    """
     weights = settings.weights
     model, _ = network_of(settings, settings.downstream[0])
     starts = (
@@ -42,7 +48,7 @@ def _starts(settings: ExperimentSettings) -> Starts:
         StartConfig(weights=weights, layer_rates=layer_factors(model.num_blocks)),
         StartConfig(weights=weights, frozen=FROZEN_PARTS),
     )
-    return dict(zip(ARMS, starts, strict=True))
+    return asked_for(settings, dict(zip(ARMS, starts, strict=True)))
 
 
 def build_arms(settings: ExperimentSettings) -> list[Arm]:
@@ -51,7 +57,7 @@ def build_arms(settings: ExperimentSettings) -> list[Arm]:
     Args:
         settings: Data and budget.
     """
-    return curve_arms(settings, _starts(settings))
+    return curve_arms(settings, starts_of(settings))
 
 
 def summarise(
@@ -64,21 +70,22 @@ def summarise(
         results: Of all runs.
         announce: Hears what is measured.
     """
-    gains = {arm: gains_of(settings, results, arm) for arm in ARMS[1:]}
-    findings = [gain_words(gains[arm], arm) for arm in ARMS[1:]]
+    arms = tuple(starts_of(settings))
+    gains = {arm: gains_of(settings, results, arm) for arm in arms[1:]}
+    findings = [gain_words(gains[arm], arm) for arm in arms[1:]]
     if not settings.pretraining:
         findings.append(
             "Name the sets of the pre-training with --pretraining to see how far the "
             "set is from them."
         )
-    tables = [curve_table(settings, results, ARMS)]
+    tables = [curve_table(settings, results, arms)]
     if settings.pretraining:
         tables.append(_distances(settings, announce))
     return Report(
         question=_QUESTION,
         findings=tuple(findings),
         tables=tuple(tables),
-        picture=curve_picture(settings, results, ARMS),
+        picture=curve_picture(settings, results, arms),
         facts={"improvement_percent": gains},
     )
 
@@ -116,5 +123,6 @@ EXPERIMENT = Experiment(
     question=_QUESTION,
     arms=build_arms,
     summarise=summarise,
+    starts=starts_of,
 )
 """The experiment."""

@@ -26,7 +26,7 @@ from jmp_train.data.shards import (
 from jmp_train.data.source import SetFacts
 from jmp_train.data.splits import Split
 from jmp_train.normalize import StatisticsAccumulator
-from jmp_train.prepare.workers import Pulse
+from jmp_train.workers import Pulse
 
 Piece = tuple[Path, ShardFacts]
 """A shard of a part, and what is known about it."""

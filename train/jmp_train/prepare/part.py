@@ -21,7 +21,7 @@ from jmp_train.data.splits import SPLITS, Split
 from jmp_train.data.store import ShardSeries
 from jmp_train.factor import MAX_ELEMENT
 from jmp_train.normalize import StatisticsAccumulator
-from jmp_train.prepare.workers import Pulse
+from jmp_train.workers import Pulse
 
 NO_ELEMENT = f"an atomic number outside of 1 to {MAX_ELEMENT}"
 """Why a system with an atom of no element is skipped."""

@@ -37,7 +37,7 @@ from jmp_train.prepare.part import (
     load_statistics,
     write_part,
 )
-from jmp_train.prepare.workers import Workers, available_cores
+from jmp_train.workers import Workers, available_cores
 
 _NAME = re.compile(r"[\w+-][\w.+-]*")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

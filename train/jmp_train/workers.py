@@ -20,7 +20,8 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _POLL_SECONDS = 0.2
-_BEATS_PER_COUNT = 64
+BEATS_PER_COUNT = 64
+"""Beats between two looks at the count and at whether to stop, by default."""
 
 
 class StoppedError(Exception):
@@ -54,13 +55,16 @@ class Workers:
         shared: Any,
         *,
         on_count: Callable[[int], None] = lambda _n: None,
+        beats_per_count: int = BEATS_PER_COUNT,
     ) -> None:
         """Start nothing yet.
 
         Args:
             processes: How many; 1: this process does the jobs itself.
             shared: What every job is given; it can be pickled.
-            on_count: Called now and then with the records counted so far.
+            on_count: Called now and then with the records counted so far; what it
+                raises stops all jobs.
+            beats_per_count: Records between two looks of a job at whether to stop.
 
         Raises:
             ArgumentError: If there is no process.
@@ -70,6 +74,7 @@ class Workers:
         self.processes = processes
         self._shared = shared
         self._on_count = on_count
+        self._beats = beats_per_count
         self._n_here = 0
         self._pool: ProcessPoolExecutor | None = None
 
@@ -82,7 +87,7 @@ class Workers:
                 self.processes,
                 mp_context=context,
                 initializer=_start,
-                initargs=(self._shared, self._stop, self._count),
+                initargs=(self._shared, self._stop, self._count, self._beats),
             )
         return self
 
@@ -125,7 +130,7 @@ class Workers:
 
     def _beat_here(self) -> None:
         self._n_here += 1
-        if self._n_here % _BEATS_PER_COUNT == 0:
+        if self._n_here % self._beats == 0:
             self._on_count(self._n_here)
 
 
@@ -134,8 +139,8 @@ def _result(future: Future[Result]) -> Result:
         return future.result()
     except BrokenProcessPool:
         raise DataError(
-            "a process died while it prepared data, perhaps for lack of memory; run "
-            "this again with fewer processes"
+            "a process died, perhaps for lack of memory; run this again with fewer "
+            "processes"
         ) from None
 
 
@@ -145,12 +150,13 @@ class _Worker:
     shared: Any
     stop: Event
     count: Any
+    beats = BEATS_PER_COUNT
     n_since = 0
 
     @classmethod
     def beat(cls) -> None:
         cls.n_since += 1
-        if cls.n_since >= _BEATS_PER_COUNT:
+        if cls.n_since >= cls.beats:
             cls.report()
 
     @classmethod
@@ -162,10 +168,11 @@ class _Worker:
             raise StoppedError
 
 
-def _start(shared: Any, stop: Event, count: Any) -> None:
+def _start(shared: Any, stop: Event, count: Any, beats: int) -> None:
     # Ctrl-C reaches all processes of a terminal; the parent decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _Worker.shared, _Worker.stop, _Worker.count = shared, stop, count
+    _Worker.beats = beats
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
