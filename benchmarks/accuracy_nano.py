@@ -3,20 +3,21 @@
     python benchmarks/accuracy_nano.py STORES [--split test] [--model jmp-nano]
 
 STORES is the folder that ``jmp-train data prepare`` wrote. Nothing was tuned on the
-test part.
+test part. The numbers are those of ``jmp-train evaluate``; its report with pictures is
+written to ``--report``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import tempfile
 from pathlib import Path
 
 from provenance import write_result
+from tqdm import tqdm
 
-from jmp_calc import load_model
-from jmp_train.data.batches import GraphDataset
-from jmp_train.data.store import open_stores
-from jmp_train.metrics import choose_samples, error_table, evaluate_model
+from jmp_train.evaluation.run import FACTS, REPORT, EvaluationSettings, run_evaluation
 
 
 def main() -> None:
@@ -24,23 +25,39 @@ def main() -> None:
     parser.add_argument("stores", type=Path)
     parser.add_argument("--split", default="test")
     parser.add_argument("--model", default="jmp-nano")
+    parser.add_argument("--report", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    model = load_model(options.model)
-    heads = list(model.heads)
-    dataset = GraphDataset(
-        open_stores(options.stores, heads, options.split),
-        {name: model.heads[name].graph for name in heads},
-    )
-    errors = evaluate_model(
-        model, dataset, choose_samples(dataset, None), forces="gradient", max_atoms=128
-    )
-    print(error_table(errors))
+    with tempfile.TemporaryDirectory() as folder, tqdm(unit="system") as bar:
+
+        def show(name: str, _n: int, added: int) -> None:
+            bar.set_description(name)
+            bar.update(added)
+
+        done = run_evaluation(
+            EvaluationSettings(
+                weights=options.model,
+                stores=options.stores,
+                split=options.split,
+                out=options.report or Path(folder),
+                max_atoms=128,
+            ),
+            show,
+        )
+        facts = json.loads((done.out / FACTS).read_text(encoding="utf-8"))
+        print((done.out / REPORT).read_text(encoding="utf-8"))
     values = {
         "model": options.model,
-        "weights_sha256": model.info["weights_sha256"],
+        "weights_sha256": facts["sha256"],
         "split": options.split,
-        "tasks": {name: error.to_json() for name, error in errors.items()},
+        "tasks": {
+            name: found["errors"]
+            | {
+                "level_of_theory": found["level_of_theory_of_labels"],
+                "by_source": found["by_source"],
+            }
+            for name, found in facts["sets"].items()
+        },
     }
     write_result("accuracy_nano", values, options.out)
 

@@ -1,4 +1,4 @@
-"""Write the tables of results into README.md and benchmarks/README.md.
+"""Write the tables of results into the two READMEs and the card of jmp-nano.
 
     python benchmarks/readme_tables.py [NAME ...]
 
@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-FILES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+FILES = (
+    ROOT / "README.md",
+    ROOT / "benchmarks" / "README.md",
+    ROOT / "jmp_calc" / "weights" / "jmp-nano.md",
+)
 RESULTS = ROOT / "benchmarks" / "results"
 STRUCTURES = {
     "ethanol": "ethanol, 9 atoms",
@@ -303,7 +307,42 @@ def memory_forces(facts: dict[str, Any]) -> str:
     return f"{table(head, rows)}\n\n{of_lines}"
 
 
+_ERRORS = "structures | energy meV/atom | none | forces meV/Å | none"
+
+
+def _errors(found: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        str(found["n_systems"]),
+        f"{found['energy_mae_meV_per_atom']:.1f}",
+        f"{found['baseline_energy_mae_meV_per_atom']:.1f}",
+        f"{1000 * found['force_mae_eV_per_A']:.0f}",
+        f"{1000 * found['baseline_force_mae_eV_per_A']:.0f}",
+    )
+
+
+def accuracy(facts: dict[str, Any]) -> str:
+    """Errors on held-out structures by head."""
+    rows = [
+        (f"`{task}`", found["level_of_theory"], *_errors(found))
+        for task, found in facts["values"]["tasks"].items()
+    ]
+    return table(f"head | level of theory | {_ERRORS}", rows)
+
+
+def accuracy_origins(facts: dict[str, Any]) -> str:
+    """Errors on held-out structures of a head, by what they are."""
+    rows = [
+        (f"`{task}`", name.removeprefix(f"{task}, "), *_errors(found))
+        for task, of_task in facts["values"]["tasks"].items()
+        for name, found in sorted(of_task["by_source"].items())
+        if len(of_task["by_source"]) > 1
+    ]
+    return table(f"head | set or origin | {_ERRORS}", rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "accuracy": ("accuracy_nano", accuracy),
+    "accuracy_origins": ("accuracy_nano", accuracy_origins),
     "speed_forces": ("speed_forces", speed_forces),
     "speed_vs": ("speed_vs", speed_vs),
     "speed_md": ("speed_md", speed_md),

@@ -22,7 +22,7 @@ out = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/aspirin")
 reference = Path(__file__).with_name("aspirin_rmd17.npz")
 with np.load(reference) as frames:
     atoms = Atoms(frames["nuclear_charges"], frames["coords"][0])
-atoms.calc = JMPCalculator("jmp-nano", head="qm7x", dtype="float64")
+atoms.calc = JMPCalculator("jmp-nano", dtype="float64")
 settings = MDSettings(ensemble="nvt", temperature_K=500, timestep_fs=0.5, steps=steps)
 record = RecordSettings(trajectory_stride=5)
 run = run_md(atoms, settings, record=record, out=out, stem="aspirin", overwrite=True)

@@ -20,7 +20,7 @@ steps = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
 out = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/tetrapeptide")
 
 atoms = read(Path(__file__).with_name("alanine_tetrapeptide.xyz"))
-atoms.calc = JMPCalculator("jmp-nano", head="qm7x", dtype="float64")
+atoms.calc = JMPCalculator("jmp-nano", dtype="float64")
 settings = MDSettings(ensemble="nvt", temperature_K=300, timestep_fs=0.5, steps=steps)
 # usual in tests of molecular dynamics: a bond beyond 1.5 times its length ends the run
 watch = WatchSettings(max_bond_stretch=1.5)

@@ -16,7 +16,7 @@ steps = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
 out = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/dipeptide")
 
 start = read(Path(__file__).with_name("alanine_dipeptide.xyz"))
-calculator = JMPCalculator("jmp-nano", head="qm7x", dtype="float64")
+calculator = JMPCalculator("jmp-nano", dtype="float64")
 
 # relax, and move each atom both ways: 132 geometries, in batches
 vibrations = run_vibrations(

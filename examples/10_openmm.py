@@ -19,7 +19,7 @@ from jmp_calc import JMPCalculator
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
 
 atoms = read(Path(__file__).with_name("ethanol.xyz"))
-atoms.calc = JMPCalculator("jmp-nano", head="qm7x")
+atoms.calc = JMPCalculator("jmp-nano")
 
 topology = Topology()
 residue = topology.addResidue("ETH", topology.addChain())

@@ -91,7 +91,7 @@ def test_a_report_can_be_json():
 def test_a_model_is_checked_by_its_name(capsys):
     assert check("jmp-nano", "ethanol.xyz", *FAST, "--only", "collinear") == 0
     captured = capsys.readouterr()
-    assert "jmp-nano, head qm7x" in captured.out
+    assert "jmp-nano, head xtb" in captured.out
     assert "all tests pass (ethanol)" in captured.out
     assert captured.err == ""
 
@@ -100,7 +100,7 @@ def test_a_model_without_a_file_is_checked_on_what_each_head_covers(capsys):
     assert check("jmp-nano", "--quick", "--only", "elements") == 0
     out = capsys.readouterr().out
     assert "all tests pass (ethanol, Cu-slab-CO, Cu)" in out
-    for head in ("qm7x", "oc20", "pbe"):
+    for head in ("xtb", "oc20", "pbe"):
         assert f"jmp-nano, head {head}" in out
 
 

@@ -191,7 +191,7 @@ def test_a_model_gives_what_its_calculator_gives():
         )
         error = np.abs(found.arrays["jmp_forces"] - atoms.get_forces()).max()
         assert error < 1e-4
-        assert found.info["jmp_head"] == "qm7x"
+        assert found.info["jmp_head"] == "xtb"
 
 
 def test_the_help_has_units_and_an_example_and_needs_no_torch(capsys):

@@ -120,7 +120,7 @@ def test_a_model_relaxes_molecules_together(capsys):
     words = ("--frame", ":", "--fmax", 0.05, "--out", "here")
     assert relax("two.xyz", "--model", "jmp-nano", *words) == 0
     table = rows("here/all-table.csv")
-    assert [row["head"] for row in table] == ["qm7x", "qm7x"]
+    assert [row["head"] for row in table] == ["xtb", "xtb"]
     assert all(float(row["max_force_eV_per_A"]) <= 0.05 for row in table)
     assert all(float(row["energy_change_eV"]) < 0 for row in table)
     summary = yaml.safe_load(Path("here/all-summary.yml").read_text())

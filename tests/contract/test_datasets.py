@@ -22,10 +22,9 @@ from jmp_train.data.sample import (
     structure_hash,
 )
 from jmp_train.data.splits import SPLITS
-from jmp_train.data.tasks import NEXT_TASKS, TASKS
+from jmp_train.data.tasks import TASKS
 
 ROOT = Path(__file__).parents[3] / "shared" / "data"
-ALL_TASKS = {**TASKS, **NEXT_TASKS}
 KEPT_FOR_PROOFS = ("rmd17", "md17_ccsd", "ethanol_pbe")
 COPYLEFT = ("transition1x_horm", "bh9", "water")
 
@@ -142,19 +141,19 @@ def test_each_structure_is_in_one_part_only(name) -> None:
         )
 
 
-@pytest.mark.parametrize("task", ALL_TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_each_task_has_training_validation_and_test_samples(task) -> None:
-    samples = [s for name in ALL_TASKS[task].datasets for s in kept_in(name)]
+    samples = [s for name in TASKS[task].datasets for s in kept_in(name)]
     parts = [split_of(s) for s in samples]
     n = len(parts)
     assert parts.count("train") > 0.7 * n
     assert all(parts.count(part) > 0.03 * n for part in SPLITS)
 
 
-@pytest.mark.parametrize("task", ALL_TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_held_out_parts_have_no_element_that_training_lacks(task) -> None:
     seen: dict[str, set[int]] = {part: set() for part in SPLITS}
-    for name in ALL_TASKS[task].datasets:
+    for name in TASKS[task].datasets:
         for sample in kept_in(name):
             seen[split_of(sample)] |= set(sample.numbers.tolist())
     assert seen["val"] | seen["test"] <= seen["train"]
@@ -187,7 +186,7 @@ def kept() -> list[Sample]:
 
 
 def training_samples() -> Iterator[Sample]:
-    for task in ALL_TASKS.values():
+    for task in TASKS.values():
         for name in task.datasets:
             yield from kept_in(name)
 

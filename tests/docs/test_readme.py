@@ -96,19 +96,6 @@ def result_of(name: str) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))["values"]
 
 
-def test_the_accuracy_table_is_that_of_the_result_file() -> None:
-    for task, errors in result_of("accuracy_nano")["tasks"].items():
-        row = next(line for line in README.splitlines() if f"| `{task}` |" in line)
-        cells = [cell.strip() for cell in row.strip("|").split("|")]
-        assert cells[-5:] == [
-            str(errors["n_systems"]),
-            f"{errors['energy_mae_meV_per_atom']:.1f}",
-            f"{errors['baseline_energy_mae_meV_per_atom']:.1f}",
-            f"{1000 * errors['force_mae_eV_per_A']:.0f}",
-            f"{1000 * errors['baseline_force_mae_eV_per_A']:.0f}",
-        ]
-
-
 @pytest.mark.parametrize(
     "path", TABLES["FILES"], ids=lambda path: str(path.relative_to(ROOT))
 )

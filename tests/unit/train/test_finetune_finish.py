@@ -163,7 +163,7 @@ def test_the_heads_are_listed_with_their_errors() -> None:
 
 
 def test_changed_graphs_say_what_they_change() -> None:
-    assert graph_line(GRAPH, change=None, old=None).endswith("cutoff 5 Å")
+    assert graph_line(GRAPH, change=None, old=None).endswith("cutoff 4.5 Å")
     text = graph_line(replace(GRAPH, cutoff=6.0), change=0.123, old=5.0)
     assert "cutoff 6 Å; changed from 5 Å, which changes the features" in text
     assert "by 12.3 %" in text

@@ -347,10 +347,11 @@ def test_a_kept_head_brings_its_graphs() -> None:
 
 
 def test_another_cutoff_scales_all_four_graphs() -> None:
-    rules = changed_rules(GRAPH, cutoff=6.0, max_neighbors=None)
+    rules = changed_rules(GRAPH, cutoff=1.2 * GRAPH.cutoff, max_neighbors=None)
     assert rules.cutoffs == pytest.approx(
-        {"main": 6.0, "atom_edge": 6.0, "quadruplet": 4.8, "atom_atom": 7.2}
+        {name: 1.2 * cutoff for name, cutoff in GRAPH.cutoffs.items()}
     )
+    assert len(set(rules.cutoffs.values())) > 1
 
 
 def test_smooth_rules_have_no_neighbor_setting() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from jmp_calc.errors import ArgumentError, DataError
 from jmp_train.config_file import save_config
-from jmp_train.data.tasks import TASKS
+from jmp_train.data.tasks import MADE_TASKS, TASKS
 from jmp_train.recipes import RECIPES, recipe_config
 from jmp_train.recipes.published import FORCE_WEIGHTS
 from toys.training import TOY_TASKS, toy_config
@@ -19,7 +19,7 @@ def test_every_recipe_gives_a_configuration_in_the_folders_named(
     config = recipe_config(name, stores=toy_stores, out=tmp_path / "run")
     assert config.data.stores == toy_stores
     assert config.out == tmp_path / "run"
-    known = TASKS.keys() | FORCE_WEIGHTS.keys()
+    known = MADE_TASKS.keys() | TASKS.keys() | FORCE_WEIGHTS.keys()
     assert {task.name for task in config.data.tasks} <= known
 
 

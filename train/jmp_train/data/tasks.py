@@ -1,8 +1,7 @@
-"""The tasks of the bundled models: data sets of one level of theory share a head.
+"""The tasks of jmp-nano: data sets of one level of theory share a head.
 
-``TASKS`` are those of jmp-nano. ``NEXT_TASKS`` learn from published data sets as well,
-``MADE_TASKS`` from what a recipe makes (``jmp-train data make``); no bundled model has
-them yet.
+``TASKS`` learn from published data sets, ``MADE_TASKS`` from what a recipe makes
+(``jmp-train data make``).
 
 Not a task: the relaxed crystals of ``wbm_equilibrium``. They have no forces, so that a
 head would offer dynamics that nothing was learned for, and PBE and PBE+U are mixed.
@@ -46,7 +45,6 @@ TASKS: dict[str, TaskInfo] = {
             "contacts between molecules are extrapolated"
         ),
         licence="MIT (QM7-X: CC-BY-4.0)",
-        is_default=True,
     ),
     "wb97x": TaskInfo(
         name="wb97x",
@@ -79,10 +77,6 @@ TASKS: dict[str, TaskInfo] = {
         ),
         licence="BSD-3-Clause and MIT",
     ),
-}
-"""Tasks by name, in the order of the heads."""
-
-NEXT_TASKS: dict[str, TaskInfo] = {
     "acac": TaskInfo(
         name="acac",
         datasets=("acac",),
@@ -95,7 +89,7 @@ NEXT_TASKS: dict[str, TaskInfo] = {
         licence="MIT",
     ),
 }
-"""Tasks of published sets that a coming model learns from, by name."""
+"""Tasks that learn from published sets, by name, in the order of the heads."""
 
 MADE_TASKS: dict[str, TaskInfo] = {
     "xtb": TaskInfo(
@@ -104,10 +98,9 @@ MADE_TASKS: dict[str, TaskInfo] = {
         domain="molecule",
         level_of_theory="GFN2-xTB",
         coverage=(
-            "1500 neutral closed-shell molecules of H, C, N, O, F, S, Cl and P with up "
-            "to 19 heavy atoms, their complexes and clusters of up to 63 atoms, at "
-            "rest, hot, stretched and in close contact; ions and radicals are not "
-            "covered"
+            "neutral closed-shell molecules of H, C, N, O, F, S, Cl and P with up to "
+            "19 heavy atoms, their complexes and clusters of up to 63 atoms, at rest, "
+            "hot, stretched and in close contact; ions and radicals are not covered"
         ),
         licence="MIT (made with this project)",
         is_default=True,

@@ -6,16 +6,19 @@ from pathlib import Path
 
 from jmp_calc.models.config import NANO, GraphRules
 from jmp_train.config import DataConfig, OptimConfig, TaskConfig, TrainConfig
-from jmp_train.data.tasks import TASKS
+from jmp_train.data.tasks import MADE_TASKS, TASKS
 
 GRAPH = GraphRules(
     rules="smooth",
-    cutoff=5.0,
-    atom_edge_cutoff=5.0,
-    quadruplet_cutoff=4.0,
+    cutoff=4.5,
+    atom_edge_cutoff=4.5,
+    quadruplet_cutoff=3.2,
     atom_atom_cutoff=6.0,
 )
-"""Graphs of every head of jmp-nano."""
+"""Graphs of every head of jmp-nano. No number of neighbours is limited."""
+
+SHARES = {"oc20": 0.15, "pbe": 0.1}
+"""Largest part of the compute of tasks that are dear."""
 
 
 def nano(stores: Path, out: Path) -> TrainConfig:
@@ -23,40 +26,44 @@ def nano(stores: Path, out: Path) -> TrainConfig:
 
     Rates are larger and the average is longer than in the published pre-training,
     because the network is small and the run short. Slabs and crystals are far dearer
-    than molecules, so no task may take more than 30 % of the compute.
+    than molecules and may take a quarter of the compute together; most of it goes to
+    the molecules of GFN2-xTB, which dynamics is to run on.
 
     Args:
         stores: Folder of the stores of all tasks.
         out: Folder of the run.
     """
+    names = (*MADE_TASKS, *TASKS)
     return TrainConfig(
         name="jmp-nano",
         data=DataConfig(
             stores=stores,
-            tasks=tuple(TaskConfig(name=name, graph=GRAPH) for name in TASKS),
-            temperature=2.0,
-            max_task_share=0.3,
-            max_atoms=80,
-            max_pairs=2000,
+            tasks=tuple(
+                TaskConfig(name=name, graph=GRAPH, max_share=SHARES.get(name, 1.0))
+                for name in names
+            ),
+            temperature=1.3,
+            max_atoms=120,
+            max_pairs=3000,
             batches_per_step=2,
-            graph_cache=20000,
+            graph_cache=100_000,
         ),
         model=NANO,
         optim=OptimConfig(
-            learning_rate=2e-3,
+            learning_rate=1.5e-3,
             betas=(0.9, 0.98),
             weight_decay=0.01,
-            warmup_steps=200,
+            warmup_steps=300,
             warmup_start=0.05,
             final=0.01,
             clip_norm=10.0,
-            ema_decay=0.995,
+            ema_decay=0.998,
         ),
         out=out,
-        max_steps=6000,
-        evaluate_every=500,
-        evaluate_systems=24,
+        max_steps=20_000,
+        evaluate_every=2000,
+        evaluate_systems=48,
         scale_batches=8,
-        checkpoint_every=100,
-        log_every=20,
+        checkpoint_every=500,
+        log_every=50,
     )

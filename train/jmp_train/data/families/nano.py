@@ -24,9 +24,7 @@ from jmp_train.data.source import (
     Skipped,
     Source,
 )
-from jmp_train.data.tasks import NEXT_TASKS, TASKS
-
-_TASKS = {**TASKS, **NEXT_TASKS}
+from jmp_train.data.tasks import TASKS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,20 +85,20 @@ def open_nano(source: Path, options: FamilyOptions) -> list[Source]:
     Raises:
         ArgumentError: If the task is unknown.
     """
-    if options.variant is not None and options.variant not in _TASKS:
+    if options.variant is not None and options.variant not in TASKS:
         raise ArgumentError(
             f"unknown task {options.variant!r} of the set 'nano'; choose from "
-            f"{', '.join(_TASKS)}" + did_you_mean(options.variant, _TASKS)
+            f"{', '.join(TASKS)}" + did_you_mean(options.variant, TASKS)
         )
-    names = list(_TASKS) if options.variant is None else [options.variant]
+    names = list(TASKS) if options.variant is None else [options.variant]
     return [
-        NanoSource(facts=_facts(name), root=source, datasets=_TASKS[name].datasets)
+        NanoSource(facts=_facts(name), root=source, datasets=TASKS[name].datasets)
         for name in names
     ]
 
 
 def _facts(name: str) -> SetFacts:
-    task = _TASKS[name]
+    task = TASKS[name]
     infos = [DATASETS[dataset] for dataset in task.datasets]
     return SetFacts(
         name=name,
@@ -128,7 +126,7 @@ FAMILY = FamilyInfo(
     title="Excerpts that the bundled model jmp-nano learned from",
     open=open_nano,
     formats="a folder with one folder per data set, with the files as published",
-    variants=tuple(_TASKS),
+    variants=tuple(TASKS),
     options=("variant",),
 )
 """The data of jmp-nano."""

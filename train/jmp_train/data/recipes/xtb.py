@@ -73,7 +73,7 @@ _MOLECULES = (
     Step(
         name="dynamics-xtb",
         origin=HOT,
-        choice=Choice(step="relaxed", key="is_relaxed", most_atoms=24, share=0.3),
+        choice=Choice(step="relaxed", key="is_relaxed", most_atoms=24, share=0.1),
         settings=Settings(
             kind="md", n=4, seed=5, temperature_K=(400.0, 1000.0), spacing_fs=12.0
         ),
@@ -114,7 +114,7 @@ _COMPLEXES = (
     Step(
         name="pairs",
         origin=CONTACT,
-        choice=Choice(step="vibrating", share=0.6),
+        choice=Choice(step="vibrating", share=0.45),
         settings=Settings(kind="complex", n=1, seed=10, contact=(0.45, 1.4)),
         task="xtb",
         by_part=True,
@@ -278,7 +278,7 @@ _REACTIONS = (
         name="reactions",
         origin=PATH,
         choice=Choice(
-            step="relaxed", key="is_relaxed", least_atoms=3, most_atoms=17, share=0.5
+            step="relaxed", key="is_relaxed", least_atoms=3, most_atoms=17, share=0.16
         ),
         settings=Settings(kind="path", n=12, seed=22),
         calculator=XTB,
