@@ -137,7 +137,7 @@ def test_a_result_of_an_older_script_is_an_error(results) -> None:
 
 
 def test_a_mark_without_a_table_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no table 'speed'; choose from speed_forces"):
+    with pytest.raises(ValueError, match="no table 'speed'; choose from accuracy, "):
         TABLES["filled"]("<!-- table: speed --><!-- end -->")
 
 

@@ -104,7 +104,7 @@ def test_no_two_rows_give_the_same_name() -> None:
     ],
 )
 def test_aliases_must_hold_the_same_numbers(alias: str) -> None:
-    config = replace(NANO, num_output_afteratom=1)
+    config = replace(NANO, num_output_afteratom=1, emb_size_atom=64)
     ours = counted(meta_model(config, ("t",), False).state_dict())
     published = ours_to_published(ours, task_names=("t",), layout="fine_tuning")
     published[alias] = published[alias] + 1
