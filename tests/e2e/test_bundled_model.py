@@ -58,7 +58,8 @@ def test_its_measured_errors_are_those_of_the_benchmark(training) -> None:
     values = json.loads(path.read_text(encoding="utf-8"))["values"]
     assert values["weights_sha256"] == file_hash(locate("jmp-nano"))
     for task, errors in values["tasks"].items():
-        of_run = training["test"][task]
+        of_run = dict(training["test"][task])
+        del of_run["loss"]  # the weights of its terms are those of the run alone
         for name, error in of_run.items():
             assert errors[name] == pytest.approx(error, rel=1e-3), (task, name)
 
