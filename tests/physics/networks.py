@@ -40,6 +40,9 @@ SIZES = {
     "emb_size_rbf": 6,
     "emb_size_cbf": 4,
     "emb_size_sbf": 5,
+    "num_output_afteratom": 1,
+    "num_global_out_layers": 1,
+    "num_spherical": 5,
     "num_radial": 16,
     "num_head_layers": 2,
 }
