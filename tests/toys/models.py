@@ -28,7 +28,11 @@ TINY = replace(
     emb_size_quad_out=4,
     emb_size_aint_in=4,
     emb_size_aint_out=4,
+    num_output_afteratom=1,
+    num_global_out_layers=1,
+    num_spherical=5,
     num_radial=8,
+    num_head_layers=3,
 )
 SMOOTH = GraphRules(cutoff=4.0, quadruplet_cutoff=3.0, atom_atom_cutoff=4.5)
 PERIODIC = GraphRules(
