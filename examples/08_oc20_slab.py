@@ -1,7 +1,7 @@
 """Relaxation of an adsorbate on a slab, from a start structure of OC20.
 
 CH2OH on an Os-Ru surface; the lower layers are fixed, as in OC20. RPBE lowers the
-energy by 5.02 eV, jmp-nano by 1.1 eV, although this relaxation is one of the 16 that it
+energy by 5.02 eV, jmp-nano by 3.0 eV, although this relaxation is one of the 16 that it
 was trained on: it does not know how high the unrelaxed start lies. So this shows how to
 relax a slab, not what comes out; for that, use larger weights.
 """
