@@ -1,9 +1,10 @@
-"""Liquid water, which jmp-nano does NOT hold: how a run shows that a model fails.
+"""Liquid water, which jmp-nano has not seen: a run that watches over itself.
 
-No head of jmp-nano has seen a liquid. At 300 K hydrogen and oxygen of different
-molecules are 1.26 Å apart after 0.07 ps, and the watch over atoms that come close ends
-the run; without it O-H bonds break 0.03 ps later, which the watch over bonds sees. Use
-both with every model that is new to you, and weights fine-tuned on water for water.
+The head xtb has learned from water clusters of 2 to 21 molecules without a box. Here
+1.5 ps at 300 K (3000 steps) ended with no bond longer than 1.17 of its length; that is
+no proof of a right liquid. The watches over bonds and over atoms that come close end a run
+that goes wrong. Use both with every model that is new to you, and weights fine-tuned on
+water for results.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ steps = int(sys.argv[1]) if len(sys.argv) > 1 else 400
 out = sys.argv[2] if len(sys.argv) > 2 else "runs/water"
 
 atoms = read(Path(__file__).with_name("water_box.xyz"))
-atoms.calc = JMPCalculator("jmp-nano", head="wb97x")
+atoms.calc = JMPCalculator("jmp-nano", head="xtb")
 run = run_md(
     atoms,
     MDSettings(ensemble="nvt", temperature_K=300, timestep_fs=0.5, steps=steps),
