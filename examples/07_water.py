@@ -3,8 +3,8 @@
 The head xtb has learned from water clusters of 2 to 21 molecules without a box. Here
 1.5 ps at 300 K (3000 steps) ended with no bond longer than 1.17 of its length; that is
 no proof of a right liquid. The watches over bonds and over atoms that come close end a
-run that goes wrong. Use both with every model that is new to you, and weights fine-tuned
-on water for results.
+run that goes wrong. Use both with every model that is new to you, and weights that are
+fine-tuned on water for results.
 """
 
 from __future__ import annotations
