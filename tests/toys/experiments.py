@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -12,6 +13,8 @@ from ase.build import bulk, molecule
 from jmp_calc.models.weights import save_weights
 from jmp_train.data.sample import Sample
 from jmp_train.data.store import Store, store_path
+from jmp_train.experiments.budgets import BUDGETS
+from jmp_train.experiments.settings import ExperimentSettings
 from jmp_train.heads import build_model
 from jmp_train.recipes.nano import GRAPH
 from toys.training import labelled, toy_config, write_store
@@ -53,6 +56,20 @@ def _sample(kind: str, seed: list[int]) -> Sample:
     sample = labelled(atoms)
     gap = 5.0 + float(np.square(noise).sum())
     return replace(sample, name=f"{kind} {seed[-1]}", targets={"gap": gap})
+
+
+def toy_settings(stores: Path, out: Path, **changes: Any) -> ExperimentSettings:
+    """Settings of a cheap experiment that trains nothing before."""
+    settings = {
+        "out": out,
+        "stores": stores,
+        "pretraining": (),
+        "downstream": (DOWNSTREAM,),
+        "weights": "jmp-nano",
+        "budget": BUDGETS["smoke"],
+        "seeds": 2,
+    }
+    return ExperimentSettings(**settings | changes)
 
 
 def write_toy_weights(stores: Path, path: Path) -> Path:

@@ -14,7 +14,7 @@ from jmp_train.experiments.budgets import BUDGETS
 from jmp_train.experiments.learning_curve import asked_for, curve_arms
 from jmp_train.experiments.rate_search import best_rates, rate_arms, rate_table
 from jmp_train.experiments.settings import ExperimentSettings
-from toys.experiments import DOWNSTREAM, write_experiment_stores
+from toys.experiments import DOWNSTREAM, toy_settings, write_experiment_stores
 
 STARTS = {"scratch": None, "pre-trained": StartConfig(weights="jmp-nano")}
 RATES = (1e-4, 1e-3, 1e-2)
@@ -27,14 +27,11 @@ def stores(tmp_path_factory):
 
 @pytest.fixture
 def settings(stores, tmp_path) -> ExperimentSettings:
-    return ExperimentSettings(
-        out=tmp_path,
-        stores=stores,
-        pretraining=(),
+    return toy_settings(
+        stores,
+        tmp_path,
         downstream=(DOWNSTREAM, "small"),
-        weights="jmp-nano",
         budget=replace(BUDGETS["smoke"], n_train=(8, 0)),
-        seeds=2,
         rates=RATES,
     )
 

@@ -9,12 +9,12 @@ import pytest
 
 from jmp_calc.errors import ArgumentError
 from jmp_train.experiments import EXPERIMENTS, experiment_named
-from jmp_train.experiments.budgets import BUDGETS, budget_named
+from jmp_train.experiments.budgets import budget_named
 from jmp_train.experiments.leave_one_out import changes_of, contributions
 from jmp_train.experiments.settings import ExperimentSettings
 from jmp_train.plan import TrainingPlan
 from jmp_train.validation import open_dataset
-from toys.experiments import DOWNSTREAM, write_experiment_stores
+from toys.experiments import DOWNSTREAM, toy_settings, write_experiment_stores
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +24,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(stores, tmp_path) -> ExperimentSettings:
-    return ExperimentSettings(
-        out=tmp_path,
-        stores=stores,
-        pretraining=("small", "solid"),
-        downstream=(DOWNSTREAM,),
-        weights="jmp-nano",
-        budget=BUDGETS["smoke"],
-        seeds=2,
-    )
+    return toy_settings(stores, tmp_path, pretraining=("small", "solid"))
 
 
 def pretrainings(settings: ExperimentSettings, name: str) -> dict:

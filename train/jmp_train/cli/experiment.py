@@ -179,8 +179,7 @@ def experiment(
         def announce(line: str) -> None:
             tqdm.write(line)
             # a run may be past its last step when it hears this, and so end as usual
-            if stopper.is_asked:
-                raise StoppedError("stopped; the same command goes on from here")
+            _heed(stopper)
 
         run = (
             partial(run_arms, announce=announce, train=partial(_train, stopper=stopper))
@@ -202,18 +201,24 @@ def _side_by_side(
     arms: Sequence[Arm], *, announce: Announce, stopper: Stopper, processes: int
 ) -> list[ArmResult]:
     """Run several trainings at a time with one bar for all."""
-    from jmp_train.experiments.arms import StoppedError
     from jmp_train.experiments.side_by_side import run_side_by_side
 
     with tqdm(unit="step", disable=None, smoothing=0.05) as bar:
 
         def show(done: int, total: int) -> None:
-            if stopper.is_asked:
-                raise StoppedError("stopped; the same command goes on from here")
+            _heed(stopper)
             bar.total = total
             bar.update(done - bar.n)
 
         return run_side_by_side(arms, announce, processes=processes, on_steps=show)
+
+
+def _heed(stopper: Stopper) -> None:
+    """Raise if somebody asked to stop."""
+    from jmp_train.experiments.arms import StoppedError
+
+    if stopper.is_asked:
+        raise StoppedError("stopped; the same command goes on from here")
 
 
 def _train(trainer: Trainer, *, stopper: Stopper) -> RunResult:

@@ -10,6 +10,9 @@ from jmp_train.experiments.arms import Announce, Arm, ArmResult
 from jmp_train.experiments.report import Report
 from jmp_train.experiments.settings import ExperimentSettings
 
+Starts = Mapping[str, StartConfig | None]
+"""What each arm starts from, by its name; None: random weights."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experiment:
@@ -27,9 +30,7 @@ class Experiment:
     """Return the answer; may measure more with the trained weights."""
     needs_pretraining: int = 0
     """Least number of stores to pre-train on; 0: it does not pre-train."""
-    starts: Callable[[ExperimentSettings], Mapping[str, StartConfig | None]] | None = (
-        None
-    )
+    starts: Callable[[ExperimentSettings], Starts] | None = None
     """What each arm starts from, where arms differ in nothing else, so that they can be
     chosen by name and have a learning rate of their own; None: they differ otherwise.
     """

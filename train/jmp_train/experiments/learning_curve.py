@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jmp_calc.errors import ArgumentError, did_you_mean
-from jmp_train.config import StartConfig
 from jmp_train.experiments.arms import Arm, ArmResult
-from jmp_train.experiments.experiment import seeds_of
+from jmp_train.experiments.experiment import Starts, seeds_of
 from jmp_train.experiments.pictures import dot_panel, line_panel
 from jmp_train.experiments.pretraining import slug
 from jmp_train.experiments.report import Cell, Picture, Table
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
 
 SCRATCH = "scratch"
 """The arm that all others are compared with."""
-
-Starts = Mapping[str, StartConfig | None]
-"""What each arm starts from; None: random weights. The first one is ``SCRATCH``."""
 
 
 def curve_arms(settings: ExperimentSettings, starts: Starts) -> list[Arm]:

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from jmp_train.experiments.arms import Arm, ArmResult
-from jmp_train.experiments.learning_curve import Starts, curve_arms
+from jmp_train.experiments.experiment import Starts
+from jmp_train.experiments.learning_curve import curve_arms
 from jmp_train.experiments.report import Cell, Table
 from jmp_train.experiments.results import best_validation, metric_words
 from jmp_train.experiments.settings import ExperimentSettings

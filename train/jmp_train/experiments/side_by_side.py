@@ -6,7 +6,6 @@ A small network gains little from a second core; two runs at a time gain all of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from jmp_train.experiments.arms import (
@@ -56,36 +55,32 @@ def run_side_by_side(
     total = sum(arm.config.max_steps or 0 for arm in arms)
     threads = max(1, available_cores() // processes)
 
+    n_known = 0  # steps of runs that were done before
+
     def tell(place: int, result: ArmResult) -> None:
         results[place] = result
         where = f"[{len(results)}/{len(arms)}] {arms[place].label}"
         announce(f"{where}: {summary_line(result)}")
 
-    while len(results) < len(arms):
-        todo = []
-        for place, arm in enumerate(arms):
-            is_due = arm.after is None or places[id(arm.after)] in results
-            if place in results or not is_due:
-                continue
-            known = finished(arm)
-            if known is None:
-                todo.append((place, arm))
-            else:
-                tell(place, known)
-        before = sum(result.n_steps for result in results.values())
-        with Workers(
-            processes,
-            threads,
-            on_count=partial(_count, on_steps, before, total),
-            beats_per_count=1,
-        ) as workers:
+    def count(steps: int) -> None:
+        on_steps(min(n_known + steps, total), total)
+
+    with Workers(processes, threads, on_count=count, beats_per_count=1) as workers:
+        while len(results) < len(arms):
+            todo = []
+            for place, arm in enumerate(arms):
+                is_due = arm.after is None or places[id(arm.after)] in results
+                if place in results or not is_due:
+                    continue
+                known = finished(arm)
+                if known is None:
+                    todo.append((place, arm))
+                else:
+                    n_known += known.n_steps
+                    tell(place, known)
             for place, result in workers.run(_train, todo):
                 tell(place, result)
     return [results[place] for place in range(len(arms))]
-
-
-def _count(on_steps: OnSteps, before: int, total: int, steps: int) -> None:
-    on_steps(min(before + steps, total), total)
 
 
 def _train(threads: int, job: tuple[int, Arm], pulse: Pulse) -> tuple[int, ArmResult]:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from jmp_train.config import StartConfig
 from jmp_train.experiments.arms import Announce, Arm, ArmResult
-from jmp_train.experiments.experiment import Experiment
+from jmp_train.experiments.experiment import Experiment, Starts
 from jmp_train.experiments.learning_curve import (
     SCRATCH,
-    Starts,
     asked_for,
     curve_arms,
     curve_picture,
