@@ -10,14 +10,14 @@ written to ``--report``.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
 from provenance import write_result
 from tqdm import tqdm
 
-from jmp_train.evaluation.run import FACTS, REPORT, EvaluationSettings, run_evaluation
+from jmp_train.evaluation.report import report_facts
+from jmp_train.evaluation.run import REPORT, EvaluationSettings, run_evaluation
 
 
 def main() -> None:
@@ -44,8 +44,8 @@ def main() -> None:
             ),
             show,
         )
-        facts = json.loads((done.out / FACTS).read_text(encoding="utf-8"))
         print((done.out / REPORT).read_text(encoding="utf-8"))
+    facts = report_facts(done.measured, done.scores)
     values = {
         "model": options.model,
         "weights_sha256": facts["sha256"],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from ase import Atoms
+from ase.build import minimize_rotation_and_translation
 
 ECLIPSED_DEG = (90.0, 150.0)
 """Where the barrier between anti and gauche of butane is looked for, degrees."""
@@ -26,16 +28,10 @@ def superposed_rmsd(mine: np.ndarray, theirs: np.ndarray) -> float:
     Args:
         mine: Positions (atoms x 3), angstrom.
         theirs: Positions of the same atoms, angstrom.
-
-    Source:
-        Kabsch, Acta Cryst. A 32, 922 (1976).
     """
-    mine = mine - mine.mean(axis=0)
-    theirs = theirs - theirs.mean(axis=0)
-    left, _, right = np.linalg.svd(mine.T @ theirs)
-    sign = np.sign(np.linalg.det(left @ right))
-    turned = mine @ left @ np.diag([1.0, 1.0, sign]) @ right
-    return float(np.sqrt(((turned - theirs) ** 2).sum(axis=1).mean()))
+    turned, target = (Atoms(np.ones(len(x)), x) for x in (mine, theirs))
+    minimize_rotation_and_translation(target, turned)
+    return float(np.sqrt(((turned.positions - theirs) ** 2).sum(axis=1).mean()))
 
 
 def share_within(distances: Sequence[float | None], limit: float) -> float | None:

@@ -76,13 +76,8 @@ def vibrations(
     """Return frequencies of both methods in their own minima."""
     rows: list[dict[str, Any]] = []
     whole: dict[str, list[float]] = {MODEL: [], METHOD: []}
-    for (each, theirs), mine in zip(chosen, ends, strict=True):
-        row: dict[str, Any] = {"smiles": each.smiles, "n_atoms": len(each.start)}
-        rows.append(row)
-        if mine is None:
-            row["failed"] = FAILED
-            continue
-        waves = {n: m["frequencies_per_cm"] for n, m in _named(mine, theirs)}
+    for _, both, row in _pairs(chosen, ends, rows):
+        waves = {name: found["frequencies_per_cm"] for name, found in both.items()}
         errors = errors_of(waves[MODEL], waves[METHOD])
         row["frequencies_per_cm"] = waves
         row["mae_per_cm"], row["largest_error_per_cm"] = errors.values()
@@ -93,8 +88,7 @@ def vibrations(
         "rule": f"the first held-out of {SMALL[0]} to {SMALL[1]} atoms {ORDER}",
         "displacement_A": DISPLACEMENT_A,
         "imaginary_below_that_count_as_minimum_per_cm": IMAGINARY_PER_CM,
-        "n_molecules": sum("failed" not in row for row in rows),
-        "n_failed": sum("failed" in row for row in rows),
+        **_counts(rows),
         "n_frequencies": len(whole[METHOD]),
         "mae_per_cm": errors["mae"],
         "largest_error_per_cm": errors["largest"],
@@ -108,13 +102,8 @@ def geometries(
     """Return errors of bond lengths between the minima of both methods."""
     rows: list[dict[str, Any]] = []
     errors: list[float] = []
-    for (each, theirs), mine in zip(chosen, ends, strict=True):
-        row: dict[str, Any] = {"smiles": each.smiles, "n_atoms": len(each.start)}
-        rows.append(row)
-        if mine is None:
-            row["failed"] = FAILED
-            continue
-        places = {n: np.array(m["positions"]) for n, m in _named(mine, theirs)}
+    for each, both, row in _pairs(chosen, ends, rows):
+        places = {name: np.array(found["positions"]) for name, found in both.items()}
         pairs, _, _ = bonds_of(Atoms(each.start.numbers, places[METHOD]))
         found = bond_length_errors(pairs, places[MODEL], places[METHOD])
         errors += found.tolist()
@@ -124,8 +113,7 @@ def geometries(
         row["rmsd_A"] = superposed_rmsd(places[MODEL], places[METHOD])
     return {
         "rule": f"those of the frequencies, then the next held-out {ORDER}",
-        "n_molecules": sum("failed" not in row for row in rows),
-        "n_failed": sum("failed" in row for row in rows),
+        **_counts(rows),
         "n_bonds": len(errors),
         "bond_length_mae_A": float(np.mean(errors)),
         "bond_length_largest_error_A": float(np.max(errors)),
@@ -134,9 +122,27 @@ def geometries(
     }
 
 
-def _named(mine: Minimum, theirs: Minimum) -> Iterator[tuple[str, Minimum]]:
-    yield MODEL, mine
-    yield METHOD, theirs
+def _pairs(
+    chosen: Sequence[tuple[Molecule, Minimum]],
+    ends: Sequence[Minimum | None],
+    rows: list[dict[str, Any]],
+) -> Iterator[tuple[Molecule, dict[str, Minimum], dict[str, Any]]]:
+    """Yield molecules with both minima, and a row of ``rows`` to fill for each.
+
+    Those of which the model found none have a row that says so.
+    """
+    for (each, theirs), mine in zip(chosen, ends, strict=True):
+        row: dict[str, Any] = {"smiles": each.smiles, "n_atoms": len(each.start)}
+        rows.append(row)
+        if mine is None:
+            row["failed"] = FAILED
+        else:
+            yield each, {MODEL: mine, METHOD: theirs}, row
+
+
+def _counts(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    n_failed = sum("failed" in row for row in rows)
+    return {"n_molecules": len(rows) - n_failed, "n_failed": n_failed}
 
 
 def displaced(found: Sequence[tuple[Molecule, Minimum]], n: int) -> list[Atoms]:
